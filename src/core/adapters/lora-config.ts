@@ -1,0 +1,241 @@
+import { AppError, type Finding } from "../errors.ts";
+import { isJsonObject, isUnset, type Json, type JsonObject } from "../json.ts";
+import { compilePattern, compilePatternKey, firstMatch, type Pattern } from "../patterns.ts";
+
+/** The fields of an adapter_config.json that a LoRA merge reads, after PEFT's defaults. */
+export interface LoraConfig {
+  /** Rank of a module by `rank_pattern`, else `r`. */
+  rankOf(module: string): number;
+  /** Alpha of a module by `alpha_pattern`, else `lora_alpha`. */
+  alphaOf(module: string): number;
+  readonly useRslora: boolean;
+  /** Whether the config targets a module; `null` where it names no targets at all. */
+  readonly targets: ((module: string) => boolean) | null;
+  readonly loraBias: boolean;
+  readonly baseModel: string | null;
+  readonly revision: string | null;
+}
+
+/** Known fields without influence on a merge of LoRA factors into linear layers. */
+const WITHOUT_EFFECT = new Set(
+  (
+    "peft_type task_type auto_mapping base_model_name_or_path revision inference_mode peft_version r lora_alpha " +
+    "use_rslora rank_pattern alpha_pattern target_modules exclude_modules layers_to_transform layers_pattern " +
+    // PEFT overrides fan_in_fan_out by layer type and saves whatever the last layer left there.
+    "fan_in_fan_out lora_dropout init_lora_weights loftq_config eva_config corda_config lora_ga_config " +
+    "qalora_group_size megatron_core runtime_config lora_bias bias ensure_weight_tying"
+  ).split(" "),
+);
+
+const LATER =
+  "this release merges plain LoRA on linear layers only; merge it with PEFT and import the result";
+
+/** Known fields that change the arithmetic or the set of tensors, with the refusal when they are set. */
+const REFUSED_WHEN_SET: Readonly<Record<string, readonly [code: string, why: string]>> = {
+  use_dora: ["UNSUPPORTED_VARIANT", `DoRA rescales every row: ${LATER}`],
+  use_qalora: [
+    "UNSUPPORTED_VARIANT",
+    "QALoRA factors belong to a GPTQ base with grouped inputs and have no defined merge into a plain one",
+  ],
+  use_bdlora: ["UNSUPPORTED_VARIANT", `BD-LoRA factors are block-diagonal: ${LATER}`],
+  kasa_config: ["UNSUPPORTED_VARIANT", `KaSA truncates the base first: ${LATER}`],
+  monteclora_config: ["UNSUPPORTED_VARIANT", `MonteCLoRA carries extra tensors: ${LATER}`],
+  velora_config: ["UNSUPPORTED_VARIANT", `VeLoRA carries extra tensors: ${LATER}`],
+  megatron_config: ["UNSUPPORTED_VARIANT", `Megatron layers shard their weights: ${LATER}`],
+  modules_to_save: ["UNSUPPORTED_VARIANT", `whole modules are replaced: ${LATER}`],
+  target_parameters: ["UNSUPPORTED_VARIANT", `factors belong to expert parameters: ${LATER}`],
+  trainable_token_indices: ["UNSUPPORTED_VARIANT", `rows of the embedding are replaced: ${LATER}`],
+  layer_replication: ["UNSUPPORTED_VARIANT", `layers are repeated: ${LATER}`],
+  alora_invocation_tokens: [
+    "NOT_A_WEIGHT_UPDATE",
+    "an activated LoRA (aLoRA) works only after its invocation tokens, so no fixed weight equals it: serve it beside the base",
+  ],
+  arrow_config: [
+    "NOT_A_WEIGHT_UPDATE",
+    "an Arrow router mixes adapters by the input, so no fixed weight equals it: serve it beside the base",
+  ],
+};
+
+/** `init_lora_weights` values that replace the base at load: the factors belong to a residual base. */
+const RESIDUAL_INITS = /^(pissa(_niter_\d+)?|olora|corda|lora_ga|loftq)$/;
+/** Values after which the base is as it was. */
+const PLAIN_INITS = new Set<Json>([true, false, "gaussian", "eva", "orthogonal"]);
+
+/** Every reason why this config cannot be merged as plain LoRA. */
+export function loraConfigProblems(config: JsonObject): Finding[] {
+  const problems: Finding[] = [];
+  const add = (code: string, field: string, message: string) =>
+    problems.push({ code, subject: field, message: `adapter_config.json: ${message}.` });
+  for (const [field, value] of Object.entries(config)) {
+    const refused = Object.hasOwn(REFUSED_WHEN_SET, field) ? REFUSED_WHEN_SET[field] : undefined;
+    if (refused) {
+      if (!isUnset(value)) add(refused[0], field, `${field} is set: ${refused[1]}`);
+    } else if (!WITHOUT_EFFECT.has(field) && !isUnset(value)) {
+      add(
+        "UNKNOWN_CONFIG_FIELD",
+        field,
+        `${field} = ${JSON.stringify(value).slice(0, 80)} is not a field known here and may change the arithmetic; ` +
+          "remove it if it does not, or merge with the PEFT version that wrote it",
+      );
+    }
+  }
+  if (config.bias !== undefined && config.bias !== "none") {
+    add(
+      "UNSUPPORTED_VARIANT",
+      "bias",
+      `bias = ${JSON.stringify(config.bias)} carries bias tensors: ${LATER}`,
+    );
+  }
+  problems.push(...initProblems(config.init_lora_weights));
+  return problems;
+}
+
+function initProblems(init: Json | undefined): Finding[] {
+  if (init === undefined || init === null || PLAIN_INITS.has(init)) return [];
+  if (typeof init === "string" && RESIDUAL_INITS.test(init)) {
+    return [
+      {
+        code: "NEEDS_RESIDUAL_BASE",
+        subject: "init_lora_weights",
+        message:
+          `adapter_config.json: init_lora_weights = "${init}" means that training replaced the base by a residual; ` +
+          "the factors do not fit the original base. Convert the adapter when saving " +
+          "(path_initial_model_for_weight_conversion), or merge into the saved residual base with init_lora_weights true.",
+      },
+    ];
+  }
+  return [
+    {
+      code: "UNSUPPORTED_VARIANT",
+      subject: "init_lora_weights",
+      message: `adapter_config.json: init_lora_weights = ${JSON.stringify(init)} rounds in its own way: ${LATER}.`,
+    },
+  ];
+}
+
+/** Reads the fields a merge needs; throws BAD_ADAPTER_CONFIG or UNSUPPORTED_PATTERN. */
+export function readLoraConfig(config: JsonObject): LoraConfig {
+  const rank = readNumber(config, "r", 8);
+  const alpha = readNumber(config, "lora_alpha", 8);
+  const ranks = readPatterns(config, "rank_pattern");
+  const alphas = readPatterns(config, "alpha_pattern");
+  return {
+    rankOf: (module) => firstMatch(ranks, module, rank),
+    alphaOf: (module) => firstMatch(alphas, module, alpha),
+    useRslora: config.use_rslora === true,
+    targets: readTargets(config),
+    loraBias: config.lora_bias === true,
+    baseModel: readText(config.base_model_name_or_path),
+    revision: readText(config.revision),
+  };
+}
+
+function readText(value: Json | undefined): string | null {
+  return typeof value === "string" && value !== "" ? value : null;
+}
+
+function readNumber(config: JsonObject, field: string, fallback: number): number {
+  const value = config[field];
+  if (value === undefined || value === null) return fallback;
+  if (typeof value === "number") return value;
+  throw badField(field, value, "a number");
+}
+
+function readPatterns(config: JsonObject, field: string): { pattern: Pattern; value: number }[] {
+  const value = config[field];
+  if (isUnset(value)) return [];
+  if (!isJsonObject(value)) throw badField(field, value, "an object of numbers");
+  return Object.entries(value).map(([key, number]) => {
+    if (typeof number !== "number") throw badField(`${field}["${key}"]`, number, "a number");
+    return { pattern: compilePatternKey(key, `adapter_config.json ${field}`), value: number };
+  });
+}
+
+function badField(field: string, value: Json | undefined, wanted: string): AppError {
+  return new AppError(
+    "BAD_ADAPTER_CONFIG",
+    `adapter_config.json: ${field} must be ${wanted}, found ${JSON.stringify(value)}.`,
+    { field },
+  );
+}
+
+type Matcher = (module: string) => boolean;
+
+/** PEFT's rules for which modules are adapted (`check_target_module_exists`). */
+function readTargets(config: JsonObject): Matcher | null {
+  const targeted = readNames(config, "target_modules");
+  if (targeted === null) return null;
+  const excluded = readNames(config, "exclude_modules");
+  const inLayers = readLayers(config);
+  return (module) => {
+    if (excluded !== null && (excluded.equals(module) || excluded.suffix(module))) return false;
+    // A full name bypasses the layer filter; so does PEFT.
+    return targeted.equals(module) || (targeted.suffix(module) && inLayers(module));
+  };
+}
+
+interface Names {
+  /** The whole name is listed, or the regular expression matches it. */
+  equals: Matcher;
+  /** An entry of the list is the end of the name, from a dot on. */
+  suffix: Matcher;
+}
+
+function readNames(config: JsonObject, field: string): Names | null {
+  const value = config[field];
+  if (isUnset(value)) return null;
+  if (typeof value === "string") {
+    const pattern = compilePattern(value, `adapter_config.json ${field}`);
+    return { equals: (module) => pattern.matchesAll(module), suffix: () => false };
+  }
+  const names = readList(value, field, "string") as string[];
+  const whole = new Set(names);
+  return {
+    equals: (module) => whole.has(module),
+    suffix: (module) => names.some((name) => module.endsWith(`.${name}`)),
+  };
+}
+
+function readLayers(config: JsonObject): Matcher {
+  const value = config.layers_to_transform;
+  if (value === undefined || value === null || (Array.isArray(value) && value.length === 0))
+    return () => true;
+  const layers = new Set(readList(value, "layers_to_transform", "number"));
+  const patternField = config.layers_pattern;
+  const words = isUnset(patternField)
+    ? ["[^.]*"]
+    : (readList(patternField, "layers_pattern", "string") as string[]);
+  const patterns = words.map((word) => {
+    const field = "adapter_config.json layers_pattern";
+    compilePattern(word, field);
+    return layerNumber(word, field);
+  });
+  return (module) => {
+    const found = patterns.map((read) => read(module)).find((number) => number !== null);
+    return found !== undefined && found !== null && layers.has(found);
+  };
+}
+
+/**
+ * The layer number by PEFT's `.*?\.WORD\.(\d+)\.` (0.21: also at the start of the name). Each dotted number is tried
+ * from the left, so that the engine needs no groups.
+ */
+function layerNumber(word: string, field: string): (module: string) => number | null {
+  const before = compilePattern(`(?:.*\\.)?${word}`, field);
+  return (module) => {
+    const parts = module.split(".");
+    for (let i = 1; i < parts.length - 1; i++) {
+      if (/^\d+$/.test(parts[i]!) && before.matchesAll(parts.slice(0, i).join("."))) return Number(parts[i]);
+    }
+    return null;
+  };
+}
+
+function readList(value: Json | undefined, field: string, type: "string" | "number"): Json[] {
+  const list = Array.isArray(value) ? [...value] : [value ?? null];
+  for (const item of list) {
+    // biome-ignore lint/suspicious/useValidTypeof: the type to compare with is a parameter
+    if (typeof item !== type) throw badField(field, value, `a ${type} or a list of ${type}s`);
+  }
+  return list as Json[];
+}

@@ -1,0 +1,247 @@
+import { usesConv1D } from "../arch.ts";
+import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
+import { isMergeable } from "../dtype.ts";
+import type { Finding } from "../errors.ts";
+import { lowRankUpdate } from "../expr.ts";
+import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
+import { type LoraConfig, loraConfigProblems, readLoraConfig } from "./lora-config.ts";
+
+interface Factors {
+  a?: TensorFacts;
+  b?: TensorFacts;
+}
+
+/**
+ * LoRA on linear layers: `W' = W + s·B·A` with A `lora_A.weight` (r×in), B `lora_B.weight` (out×r), W (out×in),
+ * `s = alpha/r`, with rsLoRA `alpha/√r` (Kalajdzievski 2023). Key grammar: PEFT's `base_model.model.<module>.<part>`.
+ */
+export function parseLora(input: AdapterInput): ParsedAdapter {
+  const problems = [...loraConfigProblems(input.config)];
+  const warnings: Finding[] = [];
+  const config = readLoraConfig(input.config);
+  const { factors, others } = groupFactors(input.tensors, warnings);
+  problems.push(...others.map((tensor) => unusedTensor(tensor, config, input)));
+
+  const targets: AdapterTarget[] = [];
+  for (const [module, pair] of factors) {
+    const target = makeTarget(module, pair, config, input);
+    if ("code" in target) problems.push(target);
+    else targets.push(target);
+  }
+  problems.push(...missingModules(factors, config, input));
+  if (config.targets === null && factors.size > 0) {
+    warnings.push({
+      code: "TARGETS_UNSTATED",
+      subject: "target_modules",
+      message: "adapter_config.json names no target_modules: every factor in the file was taken as meant.",
+    });
+  }
+  // One reason instead of one a module: the adapter was made for another architecture.
+  if (factors.size > 0 && [...factors.keys()].every((module) => !input.base.has(`${module}.weight`))) {
+    return { targets: [], problems: [...nonOrphans(problems), noTarget(factors)], warnings };
+  }
+  if (factors.size === 0 && problems.length === 0) {
+    problems.push({
+      code: "NO_TARGET",
+      message: "the adapter file holds no LoRA factor: nothing would change.",
+    });
+  }
+  return { targets, problems, warnings };
+}
+
+const nonOrphans = (problems: readonly Finding[]) =>
+  problems.filter((p) => p.code !== "ORPHAN_TENSOR" && p.code !== "NO_TARGET");
+
+function noTarget(factors: ReadonlyMap<string, Factors>): Finding {
+  const [example] = factors.keys();
+  return {
+    code: "NO_TARGET",
+    message:
+      `none of the ${factors.size} adapted modules exists in the base (for example ${example}): ` +
+      "the adapter belongs to another architecture or naming. Name the base it was trained on.",
+  };
+}
+
+/** Strips what PEFT puts around a module's name; accepts files without the prefix, or with it twice, as a warning. */
+function groupFactors(tensors: readonly TensorFacts[], warnings: Finding[]) {
+  const factors = new Map<string, Factors>();
+  const others: TensorFacts[] = [];
+  let odd = 0;
+  for (const tensor of tensors) {
+    const match = /^(.*)\.lora_([AB])(?:\.default)?\.weight$/.exec(tensor.name);
+    if (!match) {
+      others.push(tensor);
+      continue;
+    }
+    const path = match[1]!;
+    const module = path.replace(/^(base_model\.model\.)+/, "").replace(/^base_model\./, "");
+    if (path !== `base_model.model.${module}`) odd++;
+    const pair = factors.get(module) ?? {};
+    const side = match[2] === "A" ? "a" : "b";
+    if (pair[side]) others.push(tensor);
+    else factors.set(module, { ...pair, [side]: tensor });
+  }
+  if (odd > 0) {
+    warnings.push({
+      code: "ODD_KEYS",
+      message:
+        `${odd} adapter tensors lack PEFT's prefix "base_model.model." or have another one; they were read by their ` +
+        "module names. PEFT itself would ignore them without an error.",
+    });
+  }
+  return { factors, others };
+}
+
+/** What to say of a tensor that is not a factor of a linear layer. */
+function unusedTensor(tensor: TensorFacts, config: LoraConfig, input: AdapterInput): Finding {
+  const name = tensor.name;
+  const variant = VARIANT_TENSORS.find(([pattern]) => pattern.test(name));
+  if (variant && !(variant[1] === "lora_bias" && !config.loraBias)) {
+    const module = name.replace(/^(base_model\.model\.)+/, "").replace(/\.lora_B(\.default)?\.bias$/, "");
+    if (variant[1] === "lora_bias" && !input.base.has(`${module}.bias`)) {
+      return {
+        code: "NO_BASE_BIAS",
+        subject: name,
+        message: `adapter tensor "${name}" is a bias for ${module}, which has none in the base: PEFT cannot merge it either. Train without lora_bias.`,
+      };
+    }
+    return {
+      code: "UNSUPPORTED_VARIANT",
+      subject: name,
+      message: `adapter tensor "${name}" belongs to ${variant[1]}; this release merges plain LoRA on linear layers only. Merge it with PEFT and import the result.`,
+    };
+  }
+  return orphan(name, "nothing in the merge uses it");
+}
+
+const VARIANT_TENSORS: readonly (readonly [RegExp, string])[] = [
+  [/\.lora_embedding_[AB]$/, "LoRA on an embedding"],
+  [/\.lora_magnitude_vector(\.weight)?$/, "DoRA"],
+  [/\.lora_B(\.default)?\.bias$/, "lora_bias"],
+  [/\.lora_diag$/, "KaSA"],
+  [/\.base_layer\.(weight|bias)$/, "a copy of a base tensor that the adapter carries"],
+  [/\.token_adapter\./, "trainable tokens"],
+  [/\.(lora_monteclora_sampler|lora_velora_embed)\b/, "a LoRA variant with extra tensors"],
+];
+
+function orphan(name: string, why: string): Finding {
+  return {
+    code: "ORPHAN_TENSOR",
+    subject: name,
+    message: `adapter tensor "${name}": ${why}. Merging without it would lose part of the training; check target_modules and the base.`,
+  };
+}
+
+function makeTarget(
+  module: string,
+  { a, b }: Factors,
+  config: LoraConfig,
+  input: AdapterInput,
+): AdapterTarget | Finding {
+  if (!a || !b) {
+    const [have, lack] = a ? ["lora_A", "lora_B"] : ["lora_B", "lora_A"];
+    return {
+      code: "MISSING_TENSOR",
+      subject: module,
+      message: `module ${module} has ${have} but no ${lack} in the adapter file: the file is incomplete, save it again.`,
+    };
+  }
+  const weight = input.base.get(`${module}.weight`);
+  if (!weight) return orphan(a.name, `the base has no tensor "${module}.weight"`);
+  if (config.targets !== null && !config.targets(module)) {
+    return orphan(a.name, `adapter_config.json does not target module ${module}`);
+  }
+  const misfit = shapeProblem(module, a, b, weight) ?? kindProblem(module, weight, input);
+  if (misfit) return misfit;
+  const rank = a.shape[0]!;
+  const stated = config.rankOf(module);
+  if (stated !== rank) {
+    return {
+      code: "RANK_MISMATCH",
+      subject: module,
+      message: `module ${module} has factors of rank ${rank}, but adapter_config.json says ${stated} (r or rank_pattern): the scale alpha/r would be wrong. Restore the config that belongs to these weights.`,
+    };
+  }
+  const alpha = config.alphaOf(module);
+  // Division in float64, rounded to float32 once when it multiplies: as torch treats a Python float.
+  const scale = config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank;
+  const parts = { base: weight.name, source: input.source, a: a.name, b: b.name, scale };
+  return { tensor: weight.name, module, rank, alpha, scale, expr: lowRankUpdate(parts) };
+}
+
+function shapeProblem(module: string, a: TensorFacts, b: TensorFacts, w: LocatedTensor): Finding | null {
+  const say = (code: string, message: string): Finding => ({ code, subject: module, message });
+  const shapes = `lora_A [${a.shape}], lora_B [${b.shape}], base weight [${w.shape}]`;
+  for (const factor of [a, b]) {
+    if (!isMergeable(factor.dtype)) {
+      return say(
+        "UNSUPPORTED_DTYPE",
+        `adapter tensor "${factor.name}" is ${factor.dtype}: factors must be F32, F16 or BF16.`,
+      );
+    }
+  }
+  if (w.shape.length > 2 || (w.shape.length === a.shape.length && a.shape.length > 2)) {
+    return say(
+      "UNSUPPORTED_VARIANT",
+      `module ${module} is a convolution or an expert tensor (${shapes}): this release merges linear layers only.`,
+    );
+  }
+  if (a.shape.length !== 2 || b.shape.length !== 2 || a.shape[0] !== b.shape[1] || a.shape[0] === 0) {
+    return say(
+      "SHAPE_MISMATCH",
+      `module ${module}: ${shapes} do not form W + s·B·A with A (r×in) and B (out×r).`,
+    );
+  }
+  if (a.shape[1] !== w.shape[1] || b.shape[0] !== w.shape[0]) {
+    return say(
+      "SHAPE_MISMATCH",
+      `module ${module}: ${shapes}; A must have ${w.shape[1]} columns and B ${w.shape[0]} rows. The adapter was trained on another base: name that one.`,
+    );
+  }
+  return null;
+}
+
+function kindProblem(module: string, w: LocatedTensor, input: AdapterInput): Finding | null {
+  const say = (code: string, message: string): Finding => ({ code, subject: module, message });
+  if (!isMergeable(w.dtype)) {
+    return say(
+      "UNSUPPORTED_BASE_DTYPE",
+      `base tensor "${w.name}" is ${w.dtype}: merge into a BF16, F16 or F32 checkpoint of this model.`,
+    );
+  }
+  if (usesConv1D(input.model.modelType)) {
+    return say(
+      "UNSUPPORTED_VARIANT",
+      `module ${module} of a ${input.model.modelType} model is a Conv1D, stored transposed: this release merges linear layers only.`,
+    );
+  }
+  if (input.model.tiedEmbeddings && /(^|\.)(lm_head|embed_tokens)$/.test(module)) {
+    return say(
+      "UNSUPPORTED_VARIANT",
+      `module ${module} is tied to its counterpart (tie_word_embeddings): a merge must untie them, which this release does not do.`,
+    );
+  }
+  return null;
+}
+
+/** Modules that the config targets and the base has, but for which the adapter has no factors. */
+function missingModules(
+  factors: ReadonlyMap<string, Factors>,
+  config: LoraConfig,
+  input: AdapterInput,
+): Finding[] {
+  const targets = config.targets;
+  if (targets === null) return [];
+  const missing: Finding[] = [];
+  for (const [name, tensor] of input.base) {
+    if (!name.endsWith(".weight") || tensor.shape.length !== 2) continue;
+    const module = name.slice(0, -".weight".length);
+    if (factors.has(module) || !targets(module)) continue;
+    missing.push({
+      code: "MISSING_TENSOR",
+      subject: module,
+      message: `adapter_config.json targets module ${module}, but the adapter file holds no factors for it: the file is incomplete, save it again.`,
+    });
+  }
+  return missing;
+}
