@@ -234,7 +234,6 @@ function layerNumber(word: string, field: string): (module: string) => number | 
 function readList(value: Json | undefined, field: string, type: "string" | "number"): Json[] {
   const list = Array.isArray(value) ? [...value] : [value ?? null];
   for (const item of list) {
-    // biome-ignore lint/suspicious/useValidTypeof: the type to compare with is a parameter
     if (typeof item !== type) throw badField(field, value, `a ${type} or a list of ${type}s`);
   }
   return list as Json[];

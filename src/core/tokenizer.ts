@@ -1,0 +1,84 @@
+import type { CheckpointFacts, FileFacts } from "./checkpoint.ts";
+import type { Finding } from "./errors.ts";
+import { isJsonObject, type JsonObject } from "./json.ts";
+
+/** Which tokenizer files a merge takes along, and why. */
+export interface TokenizerChoice {
+  readonly from: "base" | "adapter";
+  /** Path in the output → where it comes from. */
+  readonly files: readonly { readonly path: string; readonly from: "base" | "adapter" }[];
+  /** Files that differ between the two, or stand in one of them only. */
+  readonly differences: readonly string[];
+}
+
+/** Files that make a tokenizer by themselves; the rest are settings and templates laid over one. */
+const VOCABULARY = new Set(["tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"]);
+
+/**
+ * Default: the adapter's tokenizer if it ships a tokenizer or chat template that differs from the base's, else the
+ * base's. An adapter that ships a vocabulary replaces the whole set; one that ships only a template or settings is
+ * laid over the base's files.
+ */
+export function chooseTokenizer(
+  base: CheckpointFacts,
+  adapter: CheckpointFacts,
+  wanted: "base" | "adapter" | null,
+): TokenizerChoice {
+  const baseFiles = tokenizerFiles(base);
+  const adapterFiles = tokenizerFiles(adapter);
+  const differences = [...adapterFiles]
+    .filter(([path, file]) => baseFiles.get(path)?.digest !== file.digest)
+    .map(([path]) => path);
+  const from = wanted ?? (differences.length > 0 ? "adapter" : "base");
+  if (from === "base" || adapterFiles.size === 0)
+    return { from, files: listed(baseFiles, "base"), differences };
+  const whole = [...adapterFiles.keys()].some((path) => VOCABULARY.has(path));
+  const kept = whole ? [] : listed(baseFiles, "base").filter(({ path }) => !adapterFiles.has(path));
+  return { from, files: [...kept, ...listed(adapterFiles, "adapter")], differences };
+}
+
+function tokenizerFiles(facts: CheckpointFacts): Map<string, FileFacts> {
+  return new Map(facts.files.filter((f) => f.role === "TOKENIZER").map((f) => [f.path, f]));
+}
+
+function listed(files: ReadonlyMap<string, FileFacts>, from: "base" | "adapter") {
+  return [...files.keys()].map((path) => ({ path, from }));
+}
+
+/** Refuses a tokenizer that can produce an id for which the embedding has no row. */
+export function tokenizerProblems(
+  choice: TokenizerChoice,
+  facts: { readonly base: CheckpointFacts; readonly adapter: CheckpointFacts },
+  embeddingRows: number | null,
+): Finding[] {
+  const ships = choice.files.some((file) => file.from === choice.from);
+  const maxId = (ships ? facts[choice.from] : facts.base).tokenizer?.maxId ?? null;
+  if (maxId === null || embeddingRows === null || maxId < embeddingRows) return [];
+  return [
+    {
+      code: "TOKENIZER_BEYOND_EMBEDDING",
+      subject: "tokenizer",
+      message:
+        `the ${choice.from}'s tokenizer produces ids up to ${maxId}, but the embedding has ${embeddingRows} rows: ` +
+        "the merged model would fail on them. Choose the other tokenizer, or the base with the resized vocabulary.",
+    },
+  ];
+}
+
+/** The largest id in a tokenizer.json (vocabulary and added tokens); `null` where it states none. */
+export function maxTokenId(tokenizer: JsonObject): number | null {
+  let max = -1;
+  const model = isJsonObject(tokenizer.model) ? tokenizer.model : {};
+  if (isJsonObject(model.vocab)) {
+    for (const id of Object.values(model.vocab)) if (typeof id === "number" && id > max) max = id;
+  } else if (Array.isArray(model.vocab)) {
+    // Unigram models list [token, score] pairs: the position is the id.
+    max = model.vocab.length - 1;
+  }
+  if (Array.isArray(tokenizer.added_tokens)) {
+    for (const token of tokenizer.added_tokens) {
+      if (isJsonObject(token) && typeof token.id === "number" && token.id > max) max = token.id;
+    }
+  }
+  return max < 0 ? null : max;
+}

@@ -1,0 +1,97 @@
+import { lstat, readdir, readFile, realpath } from "node:fs/promises";
+import { join, relative, resolve, sep } from "node:path";
+import type { FileStamp } from "../core/checkpoint.ts";
+import { AppError } from "../core/errors.ts";
+import { compareText } from "../core/identity.ts";
+import { fileError, stampFile } from "./file.ts";
+
+/** Deeper folders and longer listings are not model repositories. */
+const MAX_DEPTH = 4;
+const MAX_FILES = 10_000;
+
+export interface ScannedFile {
+  /** Relative to the folder, with `/`. */
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly stamp: FileStamp;
+}
+
+export interface ScanOptions {
+  /** Absolute folders under one of which the real path of every file must lie; `null`: anywhere (local commands). */
+  readonly roots: readonly string[] | null;
+}
+
+/**
+ * Lists the files of a folder with size and stamp. Symbolic links are followed (the Hugging Face cache is made of
+ * them), and what they lead to must lie under an allowed root.
+ * @throws NOT_FOUND, PATH_OUTSIDE_ROOTS naming the file and where it leads
+ */
+export async function scanFolder(folder: string, options: ScanOptions): Promise<ScannedFile[]> {
+  const roots = options.roots === null ? null : await realRoots(options.roots);
+  const top = await realpath(folder).catch((error) => {
+    throw fileError(error, folder);
+  });
+  if (roots !== null) requireInside(top, roots, folder);
+  const files: ScannedFile[] = [];
+  const pending: { path: string; depth: number }[] = [{ path: resolve(folder), depth: 0 }];
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    const entries = await readdir(next.path, { withFileTypes: true }).catch((error) => {
+      throw fileError(error, next!.path);
+    });
+    for (const entry of entries) {
+      // .git, .cache and half-written downloads are not part of a checkpoint.
+      if (entry.name.startsWith(".")) continue;
+      const path = join(next.path, entry.name);
+      if (entry.isDirectory()) {
+        if (next.depth + 1 < MAX_DEPTH) pending.push({ path, depth: next.depth + 1 });
+        continue;
+      }
+      const real = await resolveLink(path);
+      if (roots !== null) requireInside(real, roots, path);
+      if (!(await lstat(real)).isFile()) continue;
+      const { size, ...stamp } = await stampFile(real);
+      files.push({ path: relative(resolve(folder), path).split(sep).join("/"), size, stamp });
+      if (files.length > MAX_FILES) {
+        throw new AppError(
+          "TOO_MANY_FILES",
+          `${folder} holds more than ${MAX_FILES} files: name the model's own folder.`,
+        );
+      }
+    }
+  }
+  return files.sort((a, b) => compareText(a.path, b.path));
+}
+
+async function resolveLink(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    throw new AppError("NOT_FOUND", `${path} is a symbolic link that leads nowhere: finish the download.`, {
+      cause: error,
+    });
+  }
+}
+
+async function realRoots(roots: readonly string[]): Promise<string[]> {
+  // A root that does not exist (yet) cannot hold anything.
+  const real = await Promise.all(roots.map((root) => realpath(root).catch(() => null)));
+  return real.filter((root) => root !== null);
+}
+
+function requireInside(real: string, roots: readonly string[], path: string): void {
+  if (roots.some((root) => real === root || real.startsWith(root.endsWith(sep) ? root : root + sep))) return;
+  const leads = real === resolve(path) ? "" : ` leads to ${real}, which`;
+  throw new AppError(
+    "PATH_OUTSIDE_ROOTS",
+    `${path}${leads} lies outside the folders that may be imported from. ` +
+      "Move it below one of them, or add its folder to GRAFTWORK_IMPORT_ROOTS and restart the server.",
+  );
+}
+
+/** Reads a small text file whole. */
+export async function readText(path: string): Promise<string> {
+  return readFile(path, "utf8").catch((error) => {
+    throw fileError(error, path);
+  });
+}
