@@ -1,0 +1,43 @@
+import { z } from "zod";
+import { AppError } from "./errors.ts";
+import { type Digest, isDigest } from "./identity.ts";
+import { NUMERICS, parseRecipe, type Recipe } from "./recipe.ts";
+
+/** Name and version written into records; the version is the package's. */
+export const ENGINE = { name: "graftwork", version: "0.1.0", numerics: NUMERICS } as const;
+
+const digest = z.custom<Digest>(isDigest, "must be sha256: and 64 lower-case hex digits");
+const hint = z.strictObject({ path: z.string().optional(), ref: z.string().optional() });
+
+const schema = z.strictObject({
+  schema: z.literal(1),
+  recipe: z.unknown(),
+  recipeDigest: digest,
+  output: z.strictObject({
+    version: digest,
+    weights: digest,
+    /** Tensor name → digest of its bytes. */
+    tensors: z.record(z.string(), digest),
+  }),
+  engine: z.strictObject({ name: z.string(), version: z.string(), numerics: z.string() }),
+  hints: z.strictObject({ base: hint, sources: z.array(hint) }),
+});
+
+/** Where an input may be found again: a folder on this machine, a reference in a registry. */
+export type InputHint = z.infer<typeof hint>;
+
+/** `graftwork.json` of a merged folder: what was merged, into what, by which arithmetic. */
+export interface MergeRecord extends Omit<z.infer<typeof schema>, "recipe"> {
+  readonly recipe: Recipe;
+}
+
+/** @throws BAD_RECORD or BAD_RECIPE naming the field */
+export function parseMergeRecord(value: unknown, file = "graftwork.json"): MergeRecord {
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const field = issue?.path.join(".") ?? "";
+    throw new AppError("BAD_RECORD", `${file}: field "${field}" ${issue?.message ?? "is wrong"}.`, { field });
+  }
+  return { ...parsed.data, recipe: parseRecipe(parsed.data.recipe, `${file} recipe`) };
+}
