@@ -1,6 +1,6 @@
 import { lstat, readdir, readFile, realpath } from "node:fs/promises";
 import { join, relative, resolve, sep } from "node:path";
-import type { FileStamp } from "../core/checkpoint.ts";
+import type { CheckpointFacts, FileStamp } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import { compareText } from "../core/identity.ts";
 import { fileError, stampFile } from "./file.ts";
@@ -94,4 +94,14 @@ export async function readText(path: string): Promise<string> {
   return readFile(path, "utf8").catch((error) => {
     throw fileError(error, path);
   });
+}
+
+/** Facts of a folder that was renamed since they were taken: the stamps name the new place. */
+export async function restamp(folder: string, facts: CheckpointFacts): Promise<CheckpointFacts> {
+  const top = await realpath(folder);
+  const files = facts.files.map(async (file) => {
+    const { size: _, ...stamp } = await stampFile(join(top, file.path));
+    return { ...file, stamp };
+  });
+  return { ...facts, files: await Promise.all(files) };
 }

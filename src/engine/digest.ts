@@ -1,0 +1,71 @@
+import { join } from "node:path";
+import type { CheckpointFacts, TensorFacts, TensorStats, WeightFile } from "../core/checkpoint.ts";
+import type { Digest } from "../core/identity.ts";
+import type { EngineEvent, EngineOptions, Located } from "./events.ts";
+import { runTensorTasks, type TensorResult, type TensorTask } from "./pool.ts";
+
+/**
+ * Reads every tensor of a folder once and returns its facts with a sha256 digest and statistics for each.
+ * @throws BAD_FILE where a file ends early
+ */
+export async function* digestCheckpoint(
+  { folder, facts }: Located,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, CheckpointFacts> {
+  const tasks = facts.weights.flatMap((file) => file.tensors.map((tensor) => readTask(folder, file, tensor)));
+  const total = tasks.reduce((sum, task) => sum + task.input.bytes, 0);
+  yield { type: "stage", stage: "digest", message: `reading ${tasks.length} tensors` };
+  const results = new Map<string, TensorResult>();
+  let done = 0;
+  for await (const event of runTensorTasks(tasks, poolOptions(options))) {
+    if (event.type === "tensor") results.set(event.result.name, event.result);
+    else {
+      done += event.bytes;
+      yield { type: "progress", stage: "digest", done, total };
+    }
+  }
+  return withResults(facts, (tensor) => {
+    const result = results.get(tensor.name)!;
+    return { digest: result.inputDigest, stats: result.inputStats };
+  });
+}
+
+function readTask(folder: string, file: WeightFile, tensor: TensorFacts): TensorTask {
+  return {
+    name: tensor.name,
+    dtype: tensor.dtype,
+    shape: tensor.shape,
+    input: { path: join(folder, file.path), offset: tensor.begin, bytes: tensor.end - tensor.begin },
+  };
+}
+
+/** The pool's options without the keys that are absent (exactOptionalPropertyTypes). */
+export function poolOptions({ threads, signal, failpoint }: EngineOptions) {
+  return {
+    threads,
+    ...(signal && { signal }),
+    ...(failpoint === "mid-tensor" && { failpoint: "mid-tensor" as const }),
+  };
+}
+
+/** Facts with digests and statistics filled in. */
+export function withResults(
+  facts: CheckpointFacts,
+  of: (tensor: TensorFacts) => { digest: string; stats: TensorStats },
+): CheckpointFacts {
+  const weights = facts.weights.map((file) => ({
+    ...file,
+    tensors: file.tensors.map((tensor): TensorFacts => {
+      const { digest, stats } = of(tensor);
+      return { ...tensor, digest: digest as Digest, stats };
+    }),
+  }));
+  return { ...facts, weights };
+}
+
+/** Runs a generator to its end and returns its result, for callers that do not watch. */
+export async function finish<T>(work: AsyncGenerator<EngineEvent, T>): Promise<T> {
+  let step = await work.next();
+  while (!step.done) step = await work.next();
+  return step.value;
+}

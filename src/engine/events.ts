@@ -1,0 +1,32 @@
+import type { Finding } from "../core/errors.ts";
+
+export type Stage = "digest" | "merge" | "check" | "sync" | "verify";
+
+/** What long work tells while it runs; the CLI draws it, a job stores it, a test collects it. */
+export type EngineEvent =
+  | { readonly type: "stage"; readonly stage: Stage; readonly message: string }
+  /** Bytes done of all bytes of the stage. */
+  | { readonly type: "progress"; readonly stage: Stage; readonly done: number; readonly total: number }
+  | { readonly type: "warning"; readonly finding: Finding };
+
+/** Where a crash is provoked in tests (`GRAFTWORK_FAILPOINT`). */
+export const FAILPOINTS = ["after-plan", "mid-tensor", "after-sync", "after-rename", "after-record"] as const;
+export type Failpoint = (typeof FAILPOINTS)[number];
+
+export interface EngineOptions {
+  /** Worker threads. */
+  readonly threads: number;
+  readonly signal?: AbortSignal;
+  readonly failpoint?: Failpoint;
+}
+
+/** Ends the process as kill -9 does, when this is the place asked for. */
+export function failAt(point: Failpoint, wanted: Failpoint | undefined): void {
+  if (point === wanted) process.kill(process.pid, "SIGKILL");
+}
+
+/** A folder and what is known of it. */
+export interface Located {
+  readonly folder: string;
+  readonly facts: import("../core/checkpoint.ts").CheckpointFacts;
+}

@@ -1,0 +1,329 @@
+import { join } from "node:path";
+import {
+  allTensors,
+  type CheckpointFacts,
+  checkpointDigests,
+  RECORD_FILE,
+  tensorsByName,
+  type VersionDigests,
+} from "../core/checkpoint.ts";
+import { AppError, type Finding, refusal } from "../core/errors.ts";
+import { asLowRankUpdate } from "../core/expr.ts";
+import type { Digest } from "../core/identity.ts";
+import { type CheckReport, checkMerge, requireEffect, type TensorOutcome } from "../core/parity.ts";
+import { requireRunnable } from "../core/plan.ts";
+import { makeRecipe, type Recipe, recipeDigest } from "../core/recipe.ts";
+import { ENGINE, type InputHint, type MergeRecord } from "../core/record.ts";
+import { readCheckpoint } from "../storage/checkpoint.ts";
+import { FileSource } from "../storage/file.ts";
+import { restamp } from "../storage/folder.ts";
+import {
+  copyInto,
+  createShard,
+  discard,
+  exists,
+  makeStaging,
+  outputExists,
+  publishFolder,
+  requireFreeDisk,
+  requireUnchanged,
+  syncTree,
+  writeText,
+} from "../storage/staging.ts";
+import { poolOptions, withResults } from "./digest.ts";
+import { type EngineEvent, type EngineOptions, failAt } from "./events.ts";
+import { runTensorTasks, type TensorResult } from "./pool.ts";
+import { sampleRows } from "./sample.ts";
+import { type TaskInputs, tensorTasks } from "./tasks.ts";
+
+export interface MergeInput extends TaskInputs {
+  /** Where the merged checkpoint appears when it is complete. */
+  readonly output: string;
+  /** Where it is written before; on the same file system. */
+  readonly staging: string;
+  /** Weights of the sources, for the recipe. */
+  readonly weights: readonly number[];
+  /** Digests the inputs must have; checked before anything becomes visible. */
+  readonly pins?: { readonly base?: Digest | null; readonly sources?: readonly (Digest | null)[] };
+  /** The recipe that was promised (server); a result with another digest is refused. */
+  readonly recipe?: Recipe;
+  readonly hints: { readonly base: InputHint; readonly sources: readonly InputHint[] };
+}
+
+export interface MergeOptions extends EngineOptions {
+  /** Test hook: the disk is full after so many bytes. */
+  readonly failWritesAfter?: number;
+}
+
+/** Seconds. */
+export interface MergeTiming {
+  readonly execute_s: number;
+  /** Digests of the small files, the recipe and the version; tensor digests are taken while merging. */
+  readonly digest_s: number;
+  readonly check_s: number;
+  readonly sync_s: number;
+}
+
+export interface MergeSummary {
+  readonly output: string;
+  /** Facts of the merged checkpoint, tensors digested. */
+  readonly facts: CheckpointFacts;
+  readonly digests: VersionDigests;
+  readonly recipe: Recipe;
+  readonly recipeDigest: Digest;
+  readonly report: CheckReport;
+  readonly changedElements: number;
+  readonly timing: MergeTiming;
+}
+
+/**
+ * Runs a plan: streams the base's shards tile by tile into a staging folder, changes the touched tensors by the
+ * canonical arithmetic, checks the result, forces it to disk and renames it into view. On any failure nothing is left.
+ * @throws the plan's refusals, OUTPUT_EXISTS, NOT_ENOUGH_DISK, DISK_FULL, INPUT_CHANGED, NO_EFFECT, NOT_FINITE,
+ *   DIGEST_MISMATCH, CHECK_FAILED
+ */
+export async function* runMerge(
+  input: MergeInput,
+  options: MergeOptions,
+): AsyncGenerator<EngineEvent, MergeSummary> {
+  requireRunnable(input.plan);
+  failAt("after-plan", options.failpoint);
+  if (await exists(input.output)) throw outputExists(input.output);
+  await requireFreeDisk(input.output, input.plan.bytesToWrite);
+  for (const side of [input.base, ...input.sources]) await requireUnchanged(side.folder, side.facts.files);
+  let published = false;
+  try {
+    await makeStaging(input.staging);
+    const summary = yield* mergeInto(input, options);
+    options.signal?.throwIfAborted();
+    await publishFolder(input.staging, input.output);
+    published = true;
+    failAt("after-rename", options.failpoint);
+    return { ...summary, facts: await restamp(input.output, summary.facts) };
+  } finally {
+    if (!published) await discard(input.staging);
+  }
+}
+
+async function* mergeInto(
+  input: MergeInput,
+  options: MergeOptions,
+): AsyncGenerator<EngineEvent, MergeSummary> {
+  const clock = stopwatch();
+  yield { type: "stage", stage: "merge", message: `merging ${input.plan.touched.length} tensors` };
+  await layOutShards(input);
+  const results = yield* execute(input, options);
+  const execute_s = clock();
+
+  const base = withResults(input.base.facts, ({ name }) => {
+    const { inputDigest, inputStats } = results.get(name)!;
+    return { digest: inputDigest, stats: inputStats };
+  });
+  const outcomes = outcomesOf(input, results);
+  requireUsable(outcomes);
+  await copyFiles(input);
+  const recipe = settleRecipe(input, base);
+  const facts = await describeOutput(input, results);
+  const digests = checkpointDigests(facts);
+  await writeRecord(input, recipe, { facts, digests });
+  const digest_s = clock();
+
+  yield { type: "stage", stage: "check", message: "reading sampled rows back" };
+  const report = checkMerge({
+    plan: input.plan,
+    outcomes,
+    written: allTensors(facts),
+    files: facts.files.map((file) => file.path),
+    sampled: await sampleRows(input, input.staging),
+  });
+  requirePassed(report);
+  for (const finding of report.warnings) yield { type: "warning", finding };
+  const check_s = clock();
+
+  yield { type: "stage", stage: "sync", message: "forcing the files to disk" };
+  await syncTree(input.staging);
+  failAt("after-sync", options.failpoint);
+  const timing = { execute_s, digest_s, check_s, sync_s: clock() };
+  return {
+    output: input.output,
+    facts,
+    digests,
+    recipe,
+    recipeDigest: recipeDigest(recipe),
+    report,
+    changedElements: outcomes.reduce((sum, o) => sum + o.changed, 0),
+    timing,
+  };
+}
+
+function stopwatch(): () => number {
+  let last = performance.now();
+  return () => {
+    const now = performance.now();
+    const seconds = (now - last) / 1000;
+    last = now;
+    return seconds;
+  };
+}
+
+async function layOutShards({ plan, base, staging }: MergeInput): Promise<void> {
+  for (const shard of plan.shards) {
+    let header = shard.header;
+    if (header === null) {
+      await using source = await FileSource.open(join(base.folder, shard.path), shard.path);
+      header = await source.read(0, shard.dataStart);
+    }
+    await createShard(join(staging, shard.path), header, shard.size);
+  }
+}
+
+async function* execute(
+  input: MergeInput,
+  options: MergeOptions,
+): AsyncGenerator<EngineEvent, Map<string, TensorResult>> {
+  const { plan, staging } = input;
+  const tasks = tensorTasks(input).map((task, i) => {
+    const step = plan.steps[i]!;
+    return { ...task, output: { path: join(staging, step.file), offset: step.outputBegin } };
+  });
+  const total = plan.steps.reduce((sum, step) => sum + step.bytes, 0);
+  const results = new Map<string, TensorResult>();
+  const { failWritesAfter } = options;
+  let done = 0;
+  const pool = runTensorTasks(tasks, {
+    ...poolOptions(options),
+    ...(failWritesAfter !== undefined && { failWritesAfter }),
+  });
+  for await (const event of pool) {
+    if (event.type === "tensor") results.set(event.result.name, event.result);
+    else {
+      done += event.bytes;
+      yield { type: "progress", stage: "merge", done, total };
+    }
+  }
+  return results;
+}
+
+function outcomesOf(
+  { plan, sources }: TaskInputs,
+  results: ReadonlyMap<string, TensorResult>,
+): TensorOutcome[] {
+  const factors = sources.map((source) => tensorsByName(source.facts.weights));
+  return plan.steps.map((step) => {
+    const result = results.get(step.tensor)!;
+    const update = step.expr === null ? null : asLowRankUpdate(step.expr);
+    return {
+      tensor: step.tensor,
+      touched: step.expr !== null,
+      inputDigest: result.inputDigest,
+      outputDigest: result.outputDigest,
+      inputStats: result.inputStats,
+      stats: result.outputStats,
+      changed: result.changed,
+      elements: result.elements,
+      updateIsZero: update !== null && factors[update.source]!.get(update.b)?.stats?.absmax === 0,
+    };
+  });
+}
+
+/** Refuses a result that nobody wants, before it costs a sync: infinite values, or no change at all. */
+function requireUsable(outcomes: readonly TensorOutcome[]): void {
+  const reasons: Finding[] = outcomes
+    .filter((o) => o.touched && o.stats.nonFinite > 0)
+    .map((o) => ({
+      code: "NOT_FINITE",
+      subject: o.tensor,
+      message:
+        `tensor "${o.tensor}" has ${o.stats.nonFinite} NaN or infinite elements after the merge (${o.inputStats.nonFinite} in the base): ` +
+        "the change leaves the range of the base's dtype. Check alpha and the adapter, or use a base in BF16 or F32.",
+    }));
+  const idle = requireEffect(outcomes);
+  if (idle) reasons.push(idle);
+  if (reasons.length > 0) throw refusal("this merge is refused", reasons);
+}
+
+function requirePassed(report: CheckReport): void {
+  const failed = report.checks.filter((check) => !check.passed);
+  if (failed.length === 0) return;
+  throw refusal(
+    "the merged checkpoint failed its check and was removed; this is a defect of Graftwork or of the disk",
+    failed.map((check) => ({
+      code: "CHECK_FAILED",
+      subject: check.name,
+      message: `${check.name}: ${check.detail}`,
+    })),
+  );
+}
+
+async function copyFiles({ plan, base, sources, staging }: MergeInput): Promise<void> {
+  for (const file of plan.files) {
+    const from = file.from === "base" ? base.folder : sources[0]!.folder;
+    await copyInto(join(from, file.path), join(staging, file.path));
+  }
+}
+
+/** The complete recipe, now that every input was read; refuses inputs other than the pinned or promised ones. */
+function settleRecipe(input: MergeInput, base: CheckpointFacts): Recipe {
+  const inputs = {
+    base: checkpointDigests(base),
+    sources: input.sources.map((source) => checkpointDigests(source.facts)),
+  };
+  requirePin("the base", input.base.folder, inputs.base.version, input.pins?.base);
+  for (const [i, source] of inputs.sources.entries()) {
+    requirePin("the adapter", input.sources[i]!.folder, source.version, input.pins?.sources?.[i]);
+  }
+  const recipe = makeRecipe({
+    base: inputs.base,
+    sources: inputs.sources.map((source, i) => ({ ...source, weight: input.weights[i] ?? 1 })),
+    tokenizer: input.plan.tokenizer.from,
+  });
+  if (input.recipe && recipeDigest(input.recipe) !== recipeDigest(recipe)) {
+    throw new AppError(
+      "DIGEST_MISMATCH",
+      `the inputs that were read are not those of the recipe ${recipeDigest(input.recipe)}: a file changed since it was imported. Import it again.`,
+      { details: { expected: recipeDigest(input.recipe), actual: recipeDigest(recipe) } },
+    );
+  }
+  return recipe;
+}
+
+function requirePin(what: string, folder: string, actual: Digest, pin: Digest | null | undefined): void {
+  if (!pin || pin === actual) return;
+  throw new AppError(
+    "DIGEST_MISMATCH",
+    `${what} in ${folder} has digest ${actual}, but ${pin} is pinned: these are other bytes. Pin the digest you mean, or fetch the pinned version.`,
+    { details: { expected: pin, actual } },
+  );
+}
+
+/** Reads the written folder back (headers are validated again) and joins the digests taken while writing. */
+async function describeOutput(
+  { staging }: MergeInput,
+  results: ReadonlyMap<string, TensorResult>,
+): Promise<CheckpointFacts> {
+  const facts = await readCheckpoint(staging, { roots: null });
+  return withResults(facts, ({ name }) => {
+    const { outputDigest, outputStats } = results.get(name)!;
+    return { digest: outputDigest, stats: outputStats };
+  });
+}
+
+async function writeRecord(
+  input: MergeInput,
+  recipe: Recipe,
+  { facts, digests }: { facts: CheckpointFacts; digests: VersionDigests },
+): Promise<void> {
+  const record: MergeRecord = {
+    schema: 1,
+    recipe,
+    recipeDigest: recipeDigest(recipe),
+    output: {
+      version: digests.version,
+      weights: digests.weights,
+      tensors: Object.fromEntries(allTensors(facts).map((t) => [t.name, t.digest!])),
+    },
+    engine: ENGINE,
+    hints: { base: { ...input.hints.base }, sources: input.hints.sources.map((hint) => ({ ...hint })) },
+  };
+  await writeText(join(input.staging, RECORD_FILE), `${JSON.stringify(record, null, 2)}\n`);
+}

@@ -1,0 +1,193 @@
+import { join } from "node:path";
+import {
+  allTensors,
+  type CheckpointFacts,
+  checkpointDigests,
+  isIdentityFile,
+  type LocatedTensor,
+  tensorsByName,
+} from "../core/checkpoint.ts";
+import { AppError } from "../core/errors.ts";
+import { type Digest, versionDigest, weightsDigest } from "../core/identity.ts";
+import { requireRunnable } from "../core/plan.ts";
+import { makeRecipe, recipeDigest } from "../core/recipe.ts";
+import { type MergeRecord, parseMergeRecord } from "../core/record.ts";
+import { readRecordFile } from "../storage/checkpoint.ts";
+import { digestCheckpoint, finish, poolOptions, withResults } from "./digest.ts";
+import type { EngineEvent, EngineOptions, Located } from "./events.ts";
+import { runTensorTasks, type TensorResult } from "./pool.ts";
+import { type TaskInputs, tensorTasks } from "./tasks.ts";
+
+export interface VerifyInput extends TaskInputs {
+  /** The merged folder, with its headers. */
+  readonly merged: Located;
+  readonly record: MergeRecord;
+}
+
+/** One thing that is not as recorded. */
+export interface Difference {
+  /** Tensor or file name. */
+  readonly name: string;
+  /** `stored`: the bytes on disk are not the recorded ones. `derived`: the inputs give other bytes. */
+  readonly what: "stored" | "derived" | "missing" | "unexpected" | "input" | "file";
+  readonly expected: string | null;
+  readonly actual: string | null;
+}
+
+export interface VerifyResult {
+  readonly verdict: "IDENTICAL" | "DIFFERENT";
+  readonly recipeDigest: Digest;
+  /** Digest of the merged folder as it is now. */
+  readonly digest: Digest;
+  /** Tensors compared. */
+  readonly tensors: number;
+  readonly differences: readonly Difference[];
+}
+
+/**
+ * Derives a merge again from its inputs, without writing, and compares three digests of every tensor: recorded, on
+ * disk, derived.
+ * @throws the plan's refusals, BAD_FILE; a difference is a result, not an error
+ */
+export async function* runVerify(
+  input: VerifyInput,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, VerifyResult> {
+  requireRunnable(input.plan);
+  const stored = tensorsByName(input.merged.facts.weights);
+  // The base's recorded digests are left out: a changed base is a finding of the comparison, not a failure to run it.
+  const tasks = tensorTasks(input).map(({ expectDigest: _, ...task }) => {
+    const tensor = stored.get(task.name);
+    return { ...task, ...(tensor && { compare: storedRange(input.merged.folder, tensor) }) };
+  });
+  const total = tasks.reduce((sum, task) => sum + task.input.bytes, 0);
+  yield { type: "stage", stage: "verify", message: `deriving ${tasks.length} tensors again` };
+  const results = new Map<string, TensorResult>();
+  let done = 0;
+  for await (const event of runTensorTasks(tasks, poolOptions(options))) {
+    if (event.type === "tensor") results.set(event.result.name, event.result);
+    else {
+      done += event.bytes;
+      yield { type: "progress", stage: "verify", done: Math.min(done, total), total };
+    }
+  }
+  return compare(input, results);
+}
+
+function storedRange(folder: string, tensor: LocatedTensor) {
+  return { path: join(folder, tensor.file), offset: tensor.begin, bytes: tensor.end - tensor.begin };
+}
+
+async function compare(
+  input: VerifyInput,
+  results: ReadonlyMap<string, TensorResult>,
+): Promise<VerifyResult> {
+  const { record, merged, plan } = input;
+  const expected = new Map(Object.entries(record.output.tensors));
+  const differences: Difference[] = [...inputDifferences(input, results)];
+  for (const [name, digest] of expected) {
+    const result = results.get(name);
+    if (!result) differences.push({ name, what: "unexpected", expected: digest, actual: null });
+    else if (result.outputDigest !== digest) {
+      differences.push({ name, what: "derived", expected: digest, actual: result.outputDigest });
+    }
+    const stored = result?.compareDigest ?? null;
+    if (stored === null) differences.push({ name, what: "missing", expected: digest, actual: null });
+    else if (stored !== digest) differences.push({ name, what: "stored", expected: digest, actual: stored });
+  }
+  const names = new Set(expected.keys());
+  for (const tensor of allTensors(merged.facts)) {
+    if (!names.has(tensor.name)) {
+      differences.push({ name: tensor.name, what: "unexpected", expected: null, actual: tensor.dtype });
+    }
+  }
+  const digest = storedDigest(merged.facts, results);
+  if (digest !== record.output.version && differences.length === 0) {
+    const files = merged.facts.files.filter(isIdentityFile).map((file) => file.path);
+    const name = `one of ${files.join(", ")}`;
+    differences.push({ name, what: "file", expected: record.output.version, actual: digest });
+  }
+  return {
+    verdict: differences.length === 0 ? "IDENTICAL" : "DIFFERENT",
+    recipeDigest: record.recipeDigest,
+    digest,
+    tensors: plan.steps.length,
+    differences,
+  };
+}
+
+/** The recipe that these inputs make must be the recorded one; else the inputs are others. */
+function inputDifferences(input: VerifyInput, results: ReadonlyMap<string, TensorResult>): Difference[] {
+  const base = withResults(input.base.facts, ({ name }) => {
+    const { inputDigest, inputStats } = results.get(name)!;
+    return { digest: inputDigest, stats: inputStats };
+  });
+  const actual = makeRecipe({
+    base: checkpointDigests(base),
+    sources: input.sources.map((source, i) => ({
+      ...checkpointDigests(source.facts),
+      weight: input.record.recipe.sources[i]?.weight ?? 1,
+    })),
+    tokenizer: input.record.recipe.tokenizer,
+  });
+  if (recipeDigest(actual) === input.record.recipeDigest) return [];
+  const pairs = [
+    { name: "base", expected: input.record.recipe.base.version, actual: actual.base.version },
+    ...actual.sources.map((source, i) => ({
+      name: `adapter ${i + 1}`,
+      expected: input.record.recipe.sources[i]?.version ?? null,
+      actual: source.version,
+    })),
+  ].filter((pair) => pair.expected !== pair.actual);
+  if (pairs.length > 0) return pairs.map((pair) => ({ ...pair, what: "input" as const }));
+  return [
+    { name: "recipe", what: "input", expected: input.record.recipeDigest, actual: recipeDigest(actual) },
+  ];
+}
+
+function storedDigest(facts: CheckpointFacts, results: ReadonlyMap<string, TensorResult>): Digest {
+  const weights = weightsDigest(
+    allTensors(facts).map(({ name, dtype, shape }) => ({
+      name,
+      dtype,
+      shape,
+      digest: results.get(name)?.compareDigest ?? "unread",
+    })),
+  );
+  const files = facts.files
+    .filter(isIdentityFile)
+    .map(({ path, size, digest }) => ({ path, size, digest: digest! }));
+  return versionDigest(weights, files);
+}
+
+/** The record of a merged folder; throws NOT_A_MERGE where there is none. */
+export async function readRecord(folder: string): Promise<MergeRecord> {
+  const json = await readRecordFile(folder);
+  if (json === null) {
+    throw new AppError(
+      "NOT_A_MERGE",
+      `${folder} has no graftwork.json: it was not merged by Graftwork, or the file was removed.`,
+    );
+  }
+  return parseMergeRecord(json, join(folder, "graftwork.json"));
+}
+
+export interface Adopted {
+  readonly facts: CheckpointFacts;
+  readonly record: MergeRecord;
+}
+
+/**
+ * Takes over a finished folder that an interrupted run left: every tensor is digested, and the folder counts only if
+ * its record is for this recipe and its bytes are the recorded ones. `null`: it is something else.
+ */
+export async function adoptMerge(
+  located: Located,
+  recipe: Digest,
+  options: EngineOptions,
+): Promise<Adopted | null> {
+  const record = await readRecord(located.folder);
+  if (record.recipeDigest !== recipe) return null;
+  const facts = await finish(digestCheckpoint(located, options));
+  return checkpointDigests(facts).version === record.output.version ? { facts, record } : null;
+}
