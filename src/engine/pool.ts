@@ -1,0 +1,278 @@
+import { Worker } from "node:worker_threads";
+import type { Dtype, MergeableDtype } from "../core/dtype.ts";
+import { AppError, type Finding } from "../core/errors.ts";
+import { compileKernels } from "./kernels.ts";
+import type { Timings } from "./tensor-runner.ts";
+
+/** The bytes of one tensor in a file; offset and length count from the file's start, in bytes. */
+export interface TensorRange {
+  readonly path: string;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** A LoRA factor; refused with INPUT_CHANGED where the bytes read have another digest. */
+export interface FactorRange extends TensorRange {
+  readonly dtype: MergeableDtype;
+  readonly rows: number;
+  readonly cols: number;
+  /** `sha256:…` */
+  readonly digest: string;
+}
+
+/** What to do with one tensor: copy it, merge a LoRA update into it, or only hash it. */
+export interface TensorTask {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** Read once, tile by tile. */
+  readonly input: TensorRange;
+  /** `sha256:…` of the input; another digest is INPUT_CHANGED (found after the last tile was written). */
+  readonly expectDigest?: string;
+  /** W (out×in) + scale · B (out×r) · A (r×in), BF16, F16 or F32 only. Absent: a plain copy. */
+  readonly lora?: { readonly a: FactorRange; readonly b: FactorRange; readonly scale: number };
+  /** Where the result goes, in a file that exists. Absent: only digests are made. */
+  readonly output?: { readonly path: string; readonly offset: number };
+  /** Bytes to hash as well, such as a merged file that is being verified. */
+  readonly compare?: TensorRange;
+}
+
+/** Over the finite elements; null where there is none, or where the dtype is not BF16, F16 or F32. */
+export interface TensorStats {
+  readonly absmax: number | null;
+  readonly rms: number | null;
+  /** How many elements are infinite or NaN; 0 for dtypes without statistics. */
+  readonly nonFinite: number;
+}
+
+export interface TensorResult {
+  readonly name: string;
+  readonly inputDigest: string;
+  /** Equal to `inputDigest` for a plain copy. */
+  readonly outputDigest: string;
+  readonly compareDigest: string | null;
+  readonly inputStats: TensorStats;
+  readonly outputStats: TensorStats;
+  /** Elements whose stored bits differ from the input's. */
+  readonly changed: number;
+  readonly elements: number;
+}
+
+export type PoolEvent =
+  /** `bytes`: how many of the tasks' input and compare bytes are done in all; the last one equals `taskBytes`. */
+  | { type: "progress"; bytes: number }
+  /** `index`: position of the task in the list given. */
+  | { type: "tensor"; index: number; result: TensorResult };
+
+export interface PoolOptions {
+  readonly threads: number;
+  /** Stops between two tiles; the generator throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** `mid-tensor`: the process kills itself after the first tile was written, to test recovery. */
+  readonly failpoint?: "mid-tensor" | undefined;
+  /** For tests: each thread's writes fail as on a full disk after so many bytes. */
+  readonly failWritesAfter?: number | undefined;
+  /** For tests: the emulated fused multiply-add even where the processor has it. Same bits. */
+  readonly emulateFma?: boolean | undefined;
+  /** Called once at the end of a run that finished, with milliseconds summed over all threads. */
+  readonly timings?: ((timings: Timings) => void) | undefined;
+}
+
+/** What a worker is started with. */
+export interface WorkerSetup {
+  readonly module: WebAssembly.Module;
+  readonly stop: SharedArrayBuffer;
+  readonly failpoint: "mid-tensor" | null;
+  readonly failWritesAfter: number | null;
+  readonly emulateFma: boolean;
+}
+
+export type ToWorker = { type: "task"; index: number; task: TensorTask } | { type: "close" };
+
+export type FromWorker =
+  | { type: "progress"; bytes: number }
+  | { type: "tensor"; index: number; result: TensorResult }
+  | { type: "closed"; timings: Timings }
+  | { type: "failed"; error: WorkerError };
+
+export type WorkerError =
+  | {
+      kind: "expected";
+      code: string;
+      message: string;
+      field: string | undefined;
+      details: Readonly<Record<string, unknown>> | undefined;
+      reasons: readonly Finding[] | undefined;
+    }
+  | { kind: "bug"; text: string };
+
+/** The bytes that progress counts for a list of tasks. */
+export function taskBytes(tasks: readonly TensorTask[]): number {
+  return tasks.reduce((sum, task) => sum + task.input.bytes + (task.compare?.bytes ?? 0), 0);
+}
+
+/**
+ * Runs tensor tasks on `threads` worker threads, the largest first, one tensor a thread at a time. Results come in the
+ * order in which they finish. The workers end with the generator, also when it is left early, aborted or fails.
+ * @throws INPUT_CHANGED, BAD_FILE, DISK_FULL, NOT_FOUND, OUT_OF_MEMORY, KERNELS_MISSING; the reason of the signal
+ */
+export async function* runTensorTasks(
+  tasks: readonly TensorTask[],
+  options: PoolOptions,
+): AsyncGenerator<PoolEvent, void> {
+  options.signal?.throwIfAborted();
+  if (tasks.length === 0) return;
+  const pool = new Pool(tasks, options, await compileKernels());
+  try {
+    yield* pool.events();
+  } finally {
+    await pool.close();
+  }
+}
+
+/** How long a worker may take to reach the next tile after it was told to stop, in milliseconds. */
+const STOP_GRACE = 2_000;
+
+class Pool {
+  readonly #tasks: readonly TensorTask[];
+  readonly #options: PoolOptions;
+  readonly #order: number[];
+  readonly #stop = new SharedArrayBuffer(4);
+  readonly #workers: Worker[] = [];
+  readonly #exits: Promise<void>[] = [];
+  readonly #ready: PoolEvent[] = [];
+  readonly #timings: Timings = { read: 0, hash: 0, compute: 0, write: 0 };
+  readonly #onAbort = () => this.#fail(this.#options.signal?.reason);
+  #next = 0;
+  #running = 0;
+  #bytes = 0;
+  #bytesShown = 0;
+  #failure: { reason: unknown } | null = null;
+  #wake: () => void = () => {};
+
+  constructor(tasks: readonly TensorTask[], options: PoolOptions, module: WebAssembly.Module) {
+    this.#tasks = tasks;
+    this.#options = options;
+    // Largest first: what is left at the end is small, so the threads finish together.
+    this.#order = tasks.map((_, i) => i).sort((a, b) => weight(tasks[b]!) - weight(tasks[a]!) || a - b);
+    const setup: WorkerSetup = {
+      module,
+      stop: this.#stop,
+      failpoint: options.failpoint ?? null,
+      failWritesAfter: options.failWritesAfter ?? null,
+      emulateFma: options.emulateFma ?? false,
+    };
+    const threads = Math.max(1, Math.min(Math.floor(options.threads), tasks.length));
+    for (let i = 0; i < threads; i++) this.#start(setup);
+    options.signal?.addEventListener("abort", this.#onAbort, { once: true });
+    if (options.signal?.aborted) this.#onAbort();
+  }
+
+  #start(workerData: WorkerSetup): void {
+    // Compiled for publishing, the worker lies beside this file as .js.
+    const file = import.meta.url.endsWith(".ts") ? "./tile-worker.ts" : "./tile-worker.js";
+    const worker = new Worker(new URL(file, import.meta.url), { workerData });
+    let closed = false;
+    this.#running++;
+    worker.on("message", (message: FromWorker) => {
+      if (message.type === "closed") closed = true;
+      this.#receive(worker, message);
+    });
+    worker.on("error", (error) => this.#fail(error));
+    this.#exits.push(
+      new Promise((resolve) =>
+        worker.on("exit", (code) => {
+          this.#running--;
+          if (!closed) this.#fail(new Error(`A merge thread ended unexpectedly (exit code ${code}).`));
+          this.#wake();
+          resolve();
+        }),
+      ),
+    );
+    this.#workers.push(worker);
+    this.#feed(worker);
+  }
+
+  #feed(worker: Worker): void {
+    const index = this.#failure ? undefined : this.#order[this.#next++];
+    const message: ToWorker =
+      index === undefined ? { type: "close" } : { type: "task", index, task: this.#tasks[index]! };
+    worker.postMessage(message);
+  }
+
+  #receive(worker: Worker, message: FromWorker): void {
+    switch (message.type) {
+      case "progress":
+        this.#bytes += message.bytes;
+        break;
+      case "tensor":
+        this.#ready.push(message);
+        this.#feed(worker);
+        break;
+      case "failed":
+        this.#fail(remake(message.error));
+        break;
+      case "closed":
+        for (const key of ["read", "hash", "compute", "write"] as const) {
+          this.#timings[key] += message.timings[key];
+        }
+    }
+    this.#wake();
+  }
+
+  #fail(reason: unknown): void {
+    this.#failure ??= { reason };
+    Atomics.store(new Int32Array(this.#stop), 0, 1);
+    this.#wake();
+  }
+
+  async *events(): AsyncGenerator<PoolEvent, void> {
+    while (true) {
+      if (this.#failure) throw this.#failure.reason;
+      if (this.#bytes > this.#bytesShown) {
+        this.#bytesShown = this.#bytes;
+        yield { type: "progress", bytes: this.#bytes };
+        continue;
+      }
+      const event = this.#ready.shift();
+      if (event) {
+        yield event;
+        continue;
+      }
+      if (this.#running === 0) break;
+      // No await between the checks above and here: nothing can arrive unseen.
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    this.#options.timings?.(this.#timings);
+  }
+
+  /** Waits until every worker is gone, by force where one hangs (say, in a read from a dead network disk). */
+  async close(): Promise<void> {
+    this.#options.signal?.removeEventListener("abort", this.#onAbort);
+    if (this.#running > 0) {
+      this.#fail(new Error("the generator was left early"));
+      for (const worker of this.#workers) worker.postMessage({ type: "close" } satisfies ToWorker);
+    }
+    const kill = setTimeout(() => {
+      for (const worker of this.#workers) void worker.terminate();
+    }, STOP_GRACE);
+    await Promise.all(this.#exits);
+    clearTimeout(kill);
+  }
+}
+
+function weight(task: TensorTask): number {
+  return task.input.bytes + (task.compare?.bytes ?? 0);
+}
+
+function remake(error: WorkerError): Error {
+  if (error.kind === "bug") return new Error(`A merge thread failed: ${error.text}`);
+  const { code, message, field, details, reasons } = error;
+  return new AppError(code, message, {
+    ...(field === undefined ? {} : { field }),
+    ...(details === undefined ? {} : { details }),
+    ...(reasons === undefined ? {} : { reasons }),
+  });
+}
