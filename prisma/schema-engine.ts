@@ -1,4 +1,6 @@
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PrismaPg } from "@prisma/adapter-pg";
 import {
@@ -38,23 +40,35 @@ export async function missingSql(databaseUrl: string): Promise<string> {
 }
 
 async function openEngine(databaseUrl: string): Promise<SchemaEngine> {
+  loaded ??= loadEngine();
+  const Engine = await loaded;
+  return await Engine.new(
+    { datamodels: [["schema.prisma", readFileSync(SCHEMA_FILE, "utf8")]] },
+    () => {},
+    bindMigrationAwareSqlAdapterFactory(catalogAdapter(databaseUrl)),
+  );
+}
+
+// Once a process: the bindings keep views of the first instance's memory.
+let loaded: Promise<typeof SchemaEngine> | undefined;
+
+async function loadEngine(): Promise<typeof SchemaEngine> {
   // The package's main file imports the .wasm as a module, which not every Node does: instantiate it by hand.
   const bindings = await import("@prisma/schema-engine-wasm/schema_engine_bg");
-  const wasmUrl = new URL("schema_engine_bg.wasm", import.meta.resolve("@prisma/schema-engine-wasm"));
-  const { instance } = await WebAssembly.instantiate(readFileSync(wasmUrl), {
-    "./schema_engine_bg.js": bindings as unknown as WebAssembly.ModuleImports,
-  });
+  const main = createRequire(import.meta.url).resolve("@prisma/schema-engine-wasm");
+  const { instance } = await WebAssembly.instantiate(
+    readFileSync(join(dirname(main), "schema_engine_bg.wasm")),
+    {
+      "./schema_engine_bg.js": bindings as unknown as WebAssembly.ModuleImports,
+    },
+  );
   const bound = bindings as unknown as {
     __wbg_set_wasm(exports: WebAssembly.Exports): void;
     SchemaEngine: typeof SchemaEngine;
   };
   bound.__wbg_set_wasm(instance.exports);
   (instance.exports.__wbindgen_start as () => void)();
-  return await bound.SchemaEngine.new(
-    { datamodels: [["schema.prisma", readFileSync(SCHEMA_FILE, "utf8")]] },
-    () => {},
-    bindMigrationAwareSqlAdapterFactory(catalogAdapter(databaseUrl)),
-  );
+  return bound.SchemaEngine;
 }
 
 /** The adapter refuses the catalog's one-byte "char" columns, which the engine needs: let them through, labelled. */

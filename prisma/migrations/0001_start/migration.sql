@@ -29,7 +29,7 @@ CREATE TYPE "merge_state" AS ENUM ('QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', '
 CREATE TYPE "device" AS ENUM ('CPU', 'WEBGPU', 'CUDA');
 
 -- CreateEnum
-CREATE TYPE "merge_verdict" AS ENUM ('PASSED', 'WARNED', 'FAILED');
+CREATE TYPE "merge_verdict" AS ENUM ('PASSED', 'FAILED');
 
 -- CreateEnum
 CREATE TYPE "job_kind" AS ENUM ('IMPORT_VERSION', 'RUN_MERGE', 'VERIFY_MERGE');
@@ -126,8 +126,8 @@ CREATE TABLE "versions" (
     "dtype" TEXT NOT NULL,
     "architecture" TEXT,
     "model_type" TEXT,
-    "config" JSONB,
-    "adapter_config" JSONB,
+    "config" JSONB NOT NULL,
+    "shard_index" JSONB,
     "tokenizer" JSONB,
     "has_code" BOOLEAN NOT NULL DEFAULT false,
     "warnings" JSONB NOT NULL DEFAULT '[]',
@@ -145,9 +145,9 @@ CREATE TABLE "files" (
     "role" "file_role" NOT NULL,
     "size" BIGINT NOT NULL,
     "digest" TEXT,
-    "real_path" TEXT NOT NULL,
-    "mtime_ns" BIGINT NOT NULL,
-    "inode" TEXT NOT NULL,
+    "real_path" TEXT,
+    "mtime_ns" TEXT,
+    "inode" TEXT,
 
     CONSTRAINT "files_pkey" PRIMARY KEY ("id")
 );
