@@ -1,0 +1,91 @@
+import { describe, expect, it } from "vitest";
+import { bf16ToNumber, f16ToNumber, floatFromBits, widen } from "../../src/core/dtype.ts";
+import { asLowRankUpdate, evaluate, lowRankUpdate } from "../../src/core/expr.ts";
+import { bitsToNumber, fma32, mergeRow, rankBlocks, roundToBits } from "../../src/core/numerics.ts";
+
+describe("the canonical arithmetic", () => {
+  // Made with torch 2.13: W in bf16, scaled delta D in float32, bf16(W + D).
+  it.each([
+    [0xbb6e, 0xbb8a7d03, 0xbc01],
+    [0xb928, 0xbb6cdbc1, 0xbb77],
+    [0xbb4b, 0x3c2f4568, 0x3bf9],
+    [0xbc27, 0xbab13dfd, 0xbc3d],
+    [0x3ca8, 0xba7327b5, 0x3ca0],
+  ])("adds to %i the change %i as torch does", (w, d, expected) => {
+    expect(roundToBits("BF16", Math.fround(bf16ToNumber(w) + floatFromBits(d)))).toBe(expected);
+  });
+
+  it("fuses multiply and add, with one rounding", () => {
+    expect(fma32(1 + 2 ** -12, 1 + 2 ** -12, -(1 + 2 ** -11))).toBe(2 ** -24);
+  });
+
+  it("does not round twice where float64 lands on a float32 midpoint", () => {
+    // The product is 2⁻²⁴ − 2⁻⁷⁰: float64 cannot hold the sum with an odd c and rounds it onto the midpoint, from
+    // which a second rounding to float32 would go up to even.
+    const x = 2 ** -12 * (1 + 2 ** -23);
+    const y = 2 ** -12 * (1 - 2 ** -23);
+    const odd = 1 + 2 ** -23;
+    expect(Math.fround(x * y + odd)).toBe(1 + 2 ** -22);
+    expect(fma32(x, y, odd)).toBe(odd);
+    expect(fma32(-x, y, -odd)).toBe(-odd);
+  });
+
+  it("splits ranks over 192 into blocks as MKL does", () => {
+    expect(rankBlocks(192)).toEqual([192]);
+    expect(rankBlocks(193)).toEqual([96, 96, 1]);
+    expect(rankBlocks(384)).toEqual([192, 192]);
+    expect(rankBlocks(400)).toEqual([192, 192, 16]);
+    expect(rankBlocks(512)).toEqual([192, 192, 128]);
+  });
+
+  it("rounds every half value onto itself and midpoints to even", () => {
+    for (let bits = 0; bits < 0x10000; bits++) {
+      const value = f16ToNumber(bits);
+      if (!Number.isNaN(value)) expect(roundToBits("F16", value)).toBe(bits);
+    }
+    expect(roundToBits("F16", 65519.996)).toBe(0x7bff);
+    expect(roundToBits("F16", 65520)).toBe(0x7c00);
+    expect(roundToBits("F16", 2 ** -25)).toBe(0);
+    expect(roundToBits("F16", Math.fround(2 ** -25 * 1.0001))).toBe(1);
+    expect(roundToBits("F16", 1 + 2 ** -11)).toBe(roundToBits("F16", 1));
+    expect(roundToBits("F16", 1 + 3 * 2 ** -11)).toBe(roundToBits("F16", 1) + 2);
+    expect(roundToBits("BF16", Number.NaN) & 0x7fff).toBeGreaterThan(0x7f80);
+  });
+
+  it("agrees with the float64 oracle to within half a unit of the stored type", () => {
+    const a = Float64Array.from({ length: 3 * 16 }, (_, i) => Math.fround(Math.sin(i)));
+    const b = Float64Array.from({ length: 3 }, (_, i) => Math.fround(Math.cos(i)));
+    const weight = Float64Array.from({ length: 16 }, (_, i) =>
+      bf16ToNumber(roundToBits("BF16", Math.sin(i * 7))),
+    );
+    const expr = lowRankUpdate({ base: "w", source: 0, a: "a", b: "b", scale: 0.5 });
+    const exact = evaluate(expr, (leaf) =>
+      leaf.op === "base"
+        ? { shape: [1, 16], values: weight }
+        : leaf.tensor === "a"
+          ? { shape: [3, 16], values: a }
+          : { shape: [1, 3], values: b },
+    );
+    const bits = mergeRow({ weight, b, a, scale: 0.5, dtype: "BF16" });
+    for (const [j, exactly] of exact.values.entries()) {
+      const unit = 2 ** (Math.floor(Math.log2(Math.max(Math.abs(exactly), Math.abs(weight[j]!)))) - 7);
+      expect(Math.abs(bitsToNumber("BF16", bits[j]!) - exactly)).toBeLessThanOrEqual(unit * 0.501);
+    }
+  });
+});
+
+describe("an expression", () => {
+  it("of LoRA is recognised, any other is not", () => {
+    const parts = { base: "w", source: 0, a: "a", b: "b", scale: 2 };
+    expect(asLowRankUpdate(lowRankUpdate(parts))).toEqual(parts);
+    expect(asLowRankUpdate({ op: "base", tensor: "w" })).toBeNull();
+  });
+});
+
+describe("widening", () => {
+  it("reads little-endian elements without rounding", () => {
+    expect([...widen("F32", new Uint8Array(new Float32Array([1.5, -2]).buffer))]).toEqual([1.5, -2]);
+    expect([...widen("BF16", new Uint8Array([0x80, 0x3f]))]).toEqual([1]);
+    expect([...widen("F16", new Uint8Array([0x01, 0x00]))]).toEqual([2 ** -24]);
+  });
+});
