@@ -30,7 +30,7 @@ async function main(name: string | undefined): Promise<number> {
     console.log(`Wrote prisma/migrations/${name}/migration.sql`);
     return 0;
   } finally {
-    await postgres.stop();
+    await postgres.destroy();
     await rm(home, { recursive: true, force: true });
   }
 }

@@ -184,6 +184,13 @@ export async function savePlace(home: string, place: Place): Promise<void> {
   await rename(partial, file);
 }
 
+/** Deletes a stopped cluster and the home's pointer to it. */
+export async function removePlace(home: string, place: Place): Promise<void> {
+  await rm(join(home, "postgres.json"), { force: true });
+  await rm(place.folder, { recursive: true, force: true });
+  await rm(`${place.folder}.home`, { force: true });
+}
+
 /**
  * Removes clusters of homes that are gone. A home outside the temporary folder may be a disk that is not mounted
  * today, so there a cluster is given up only when the home exists and names another one.

@@ -76,7 +76,12 @@ export async function lockHome(home: string): Promise<() => Promise<void>> {
       const handle = await open(file, "wx", 0o600);
       await handle.writeFile(mine);
       await handle.close();
-      return async () => await rm(file, { force: true });
+      let held = true;
+      return async () => {
+        // Once: a second call must not take the lock from whoever has it by then.
+        if (held) await rm(file, { force: true });
+        held = false;
+      };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     }

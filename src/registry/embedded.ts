@@ -14,6 +14,7 @@ import {
   type Place,
   type Runner,
   removeAbandoned,
+  removePlace,
   savePlace,
 } from "./embedded-place.ts";
 import {
@@ -49,6 +50,8 @@ export interface Embedded {
   readonly adopted: boolean;
   /** Shuts down cleanly; safe to call twice. */
   stop(): Promise<void>;
+  /** Stops and deletes the cluster with all its data: for tests and other throw-away homes. */
+  destroy(): Promise<void>;
 }
 
 /**
@@ -75,15 +78,20 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
     const server = new Server({ home, place, programs, runner, options });
     await server.start();
     await createDatabase(server.place);
+    const stop = async () => {
+      await server.stop();
+      await unlock();
+    };
     return {
       get url() {
         return urlOf(server.place, DATABASE);
       },
       pid: () => server.pid,
       adopted: server.adopted,
-      stop: async () => {
-        await server.stop();
-        await unlock();
+      stop,
+      destroy: async () => {
+        await stop();
+        await removePlace(home, server.place);
       },
     };
   } catch (error) {
@@ -170,7 +178,9 @@ class Server {
   async #startAnew(): Promise<void> {
     const deadline = Date.now() + READY_MS;
     for (;;) {
-      if (!(await portIsFree(this.place.port))) await this.#remember(await freePort());
+      // Connection strings are out once it has run, so only a first start may take another port.
+      const free = await portIsFree(this.place.port);
+      if (!free && this.pid === 0) await this.#remember(await freePort());
       const child = await this.#spawn();
       if (await becomesReady(child, this.place, deadline)) {
         this.pid = child.pid ?? 0;

@@ -24,7 +24,7 @@ async function newHome(): Promise<string> {
 
 async function start(home: string): Promise<Embedded> {
   const postgres = await startEmbedded({ home });
-  cleanups.push(() => postgres.stop());
+  cleanups.push(() => postgres.destroy());
   return postgres;
 }
 

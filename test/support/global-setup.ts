@@ -34,7 +34,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return async () => {
     broker.close();
     const started = await cluster?.catch(() => undefined);
-    await started?.postgres.stop();
+    await started?.postgres.destroy();
     if (started) await rm(started.home, { recursive: true, force: true });
   };
 }
