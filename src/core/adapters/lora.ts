@@ -19,7 +19,7 @@ export function parseLora(input: AdapterInput): ParsedAdapter {
   const problems = [...loraConfigProblems(input.config)];
   const warnings: Finding[] = [];
   const config = readLoraConfig(input.config);
-  const { factors, others } = groupFactors(input.tensors, warnings);
+  const { factors, others } = groupFactors(input, warnings);
   problems.push(...others.map((tensor) => unusedTensor(tensor, config, input)));
 
   const targets: AdapterTarget[] = [];
@@ -62,8 +62,8 @@ function noTarget(factors: ReadonlyMap<string, Factors>): Finding {
   };
 }
 
-/** Strips what PEFT puts around a module's name; accepts files without the prefix, or with it twice, as a warning. */
-function groupFactors(tensors: readonly TensorFacts[], warnings: Finding[]) {
+/** Pairs the factors by module; accepts files without PEFT's prefix, with half of it or with it twice, as a warning. */
+function groupFactors({ tensors, base }: AdapterInput, warnings: Finding[]) {
   const factors = new Map<string, Factors>();
   const others: TensorFacts[] = [];
   let odd = 0;
@@ -74,7 +74,7 @@ function groupFactors(tensors: readonly TensorFacts[], warnings: Finding[]) {
       continue;
     }
     const path = match[1]!;
-    const module = path.replace(/^(base_model\.model\.)+/, "").replace(/^base_model\./, "");
+    const module = moduleOf(path, base);
     if (path !== `base_model.model.${module}`) odd++;
     const pair = factors.get(module) ?? {};
     const side = match[2] === "A" ? "a" : "b";
@@ -90,6 +90,16 @@ function groupFactors(tensors: readonly TensorFacts[], warnings: Finding[]) {
     });
   }
   return { factors, others };
+}
+
+/**
+ * The module that a key's path means. `base_model.` alone is also seen as a prefix, and then the `model.` after it is
+ * the module's own: the reading that the base has a weight for is taken, PEFT's own reading first.
+ */
+function moduleOf(path: string, base: AdapterInput["base"]): string {
+  const usual = path.replace(/^(base_model\.model\.)+/, "");
+  const readings = [usual, path.replace(/^base_model\./, "")];
+  return readings.find((module) => base.has(`${module}.weight`)) ?? usual;
 }
 
 /** What to say of a tensor that is not a factor of a linear layer. */

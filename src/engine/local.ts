@@ -1,0 +1,130 @@
+import { basename, dirname, join, resolve } from "node:path";
+import type { CheckpointFacts } from "../core/checkpoint.ts";
+import { checkpointDigests } from "../core/checkpoint.ts";
+import { AppError } from "../core/errors.ts";
+import type { Digest } from "../core/identity.ts";
+import { type MergePlan, planMerge } from "../core/plan.ts";
+import type { MergeChoices } from "../core/recipe.ts";
+import type { InputHint, MergeRecord } from "../core/record.ts";
+import { readCheckpoint } from "../storage/checkpoint.ts";
+import { exists } from "../storage/staging.ts";
+import { digestCheckpoint } from "./digest.ts";
+import type { EngineEvent, EngineOptions, Located } from "./events.ts";
+import type { MergeInput } from "./merge.ts";
+import { readRecord, type VerifyInput } from "./verify.ts";
+
+/** Two folders on this machine, and what is asked of merging them. */
+export interface LocalMerge {
+  readonly base: string;
+  readonly adapter: string;
+  readonly choices: MergeChoices;
+  readonly strictBase?: boolean;
+  /** Digests the caller insists on. */
+  readonly pins?: { readonly base?: Digest | null; readonly adapter?: Digest | null };
+}
+
+export interface LocalPlan {
+  readonly base: Located;
+  readonly adapter: Located;
+  readonly plan: MergePlan;
+}
+
+/**
+ * Reads two folders and plans their merge. The adapter's tensors are read once, for their digests and so that NaN is
+ * refused by the plan; the base's only where `digestBase` asks for it (a merge reads them anyway).
+ * @throws NOT_FOUND, NOT_A_MODEL, NOT_AN_ADAPTER, BAD_FILE, …; a plan with refusals is returned
+ */
+export async function* planLocal(
+  request: LocalMerge,
+  options: EngineOptions & { readonly digestBase?: boolean },
+): AsyncGenerator<EngineEvent, LocalPlan> {
+  const base = await locate(request.base);
+  const adapter = await locate(request.adapter);
+  if (adapter.facts.kind !== "adapter") {
+    throw new AppError(
+      "NOT_AN_ADAPTER",
+      `${request.adapter} has no adapter_config.json: it is not an adapter. Did you swap the base and the adapter?`,
+    );
+  }
+  const digestedAdapter = { ...adapter, facts: yield* digestCheckpoint(adapter, options) };
+  const digestedBase = options.digestBase ? { ...base, facts: yield* digestCheckpoint(base, options) } : base;
+  const { pins, choices, strictBase } = request;
+  const plan = planMerge({
+    base: planInput(request.base, digestedBase.facts, pins?.base, options.digestBase === true),
+    sources: [planInput(request.adapter, digestedAdapter.facts, pins?.adapter, true)],
+    choices,
+    ...(strictBase !== undefined && { strictBase }),
+  });
+  return { base: digestedBase, adapter: digestedAdapter, plan };
+}
+
+async function locate(folder: string): Promise<Located> {
+  return { folder: resolve(folder), facts: await readCheckpoint(folder, { roots: null }) };
+}
+
+function planInput(label: string, facts: CheckpointFacts, pin: Digest | null | undefined, digested: boolean) {
+  return { facts, label, pin: pin ?? null, digest: digested ? checkpointDigests(facts).version : null };
+}
+
+/** What `runMerge` needs to write a planned local merge to `output`; staging lies beside it, on the same file system. */
+export function localMergeInput(request: LocalMerge, planned: LocalPlan, output: string): MergeInput {
+  const target = resolve(output);
+  return {
+    plan: planned.plan,
+    base: planned.base,
+    sources: [planned.adapter],
+    output: target,
+    staging: join(dirname(target), `.${basename(target)}.graftwork-${process.pid}`),
+    weights: request.choices.weights,
+    pins: { base: request.pins?.base ?? null, sources: [request.pins?.adapter ?? null] },
+    hints: { base: { path: planned.base.folder }, sources: [{ path: planned.adapter.folder }] },
+  };
+}
+
+export interface LocalVerify {
+  readonly merged: string;
+  /** Where the inputs are now; absent: where the record says they were. */
+  readonly base?: string;
+  readonly adapter?: string;
+}
+
+/**
+ * Reads a merged folder, its record and its inputs, and plans the merge again.
+ * @throws NOT_A_MERGE, INPUT_NOT_FOUND naming the option that says where an input is, and what reading may throw
+ */
+export async function* prepareVerify(
+  request: LocalVerify,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, VerifyInput> {
+  const merged = await locate(request.merged);
+  const record = await readRecord(request.merged);
+  const base = await findInput("base", request.base, record.hints.base, record.recipe.base.version);
+  const adapter = await findInput(
+    "adapter",
+    request.adapter,
+    record.hints.sources[0] ?? {},
+    record.recipe.sources[0]!.version,
+  );
+  const planned = yield* planLocal({ base, adapter, choices: recordedChoices(record) }, options);
+  return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged, record };
+}
+
+function recordedChoices({ recipe }: MergeRecord): MergeChoices {
+  return { weights: recipe.sources.map((source) => source.weight), tokenizer: recipe.tokenizer };
+}
+
+async function findInput(
+  name: "base" | "adapter",
+  given: string | undefined,
+  hint: InputHint,
+  digest: Digest,
+): Promise<string> {
+  if (given !== undefined) return given;
+  if (hint.path !== undefined && (await exists(hint.path))) return hint.path;
+  const where = hint.path === undefined ? "the record does not say where it was" : `${hint.path} is gone`;
+  throw new AppError(
+    "INPUT_NOT_FOUND",
+    `the ${name} of this merge (${digest}) was not found: ${where}. Say where it is now with --${name} DIR.`,
+    { field: name, details: { digest, hint: hint.path ?? null } },
+  );
+}
