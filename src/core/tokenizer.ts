@@ -51,15 +51,15 @@ export function tokenizerProblems(
   facts: { readonly base: CheckpointFacts; readonly adapter: CheckpointFacts },
   embeddingRows: number | null,
 ): Finding[] {
-  const ships = choice.files.some((file) => file.from === choice.from);
-  const maxId = (ships ? facts[choice.from] : facts.base).tokenizer?.maxId ?? null;
+  const owner = choice.files.find((file) => file.path === "tokenizer.json")?.from ?? choice.from;
+  const maxId = facts[owner].tokenizer?.maxId ?? null;
   if (maxId === null || embeddingRows === null || maxId < embeddingRows) return [];
   return [
     {
       code: "TOKENIZER_BEYOND_EMBEDDING",
       subject: "tokenizer",
       message:
-        `the ${choice.from}'s tokenizer produces ids up to ${maxId}, but the embedding has ${embeddingRows} rows: ` +
+        `the ${owner}'s tokenizer produces ids up to ${maxId}, but the embedding has ${embeddingRows} rows: ` +
         "the merged model would fail on them. Choose the other tokenizer, or the base with the resized vocabulary.",
     },
   ];

@@ -30,7 +30,7 @@ const UNSUPPORTED_KIND = new Set(
 
 /** The refusal for a `peft_type` other than the ones that are merged. */
 export function refuseKind(peftType: string): Finding {
-  const notWeights = NOT_A_WEIGHT_UPDATE[peftType];
+  const notWeights = Object.hasOwn(NOT_A_WEIGHT_UPDATE, peftType) ? NOT_A_WEIGHT_UPDATE[peftType] : undefined;
   if (notWeights) {
     return { code: "NOT_A_WEIGHT_UPDATE", subject: "peft_type", message: `${peftType} ${notWeights}.` };
   }
