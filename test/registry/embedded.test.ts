@@ -45,7 +45,10 @@ interface Started {
 
 async function startProcess(home: string): Promise<Started> {
   const child = fork(fileURLToPath(new URL("./embedded-process.ts", import.meta.url)), [home]);
-  cleanups.push(async () => child.kill("SIGKILL"));
+  cleanups.push(async () => {
+    await killProcess(child);
+    await (await startEmbedded({ home })).destroy();
+  });
   const answer = await new Promise<Started["answer"]>((done, fail) => {
     child.once("message", (message) => done(message as Started["answer"]));
     child.once("exit", (code) => fail(new Error(`exit code ${code}`)));
@@ -54,6 +57,7 @@ async function startProcess(home: string): Promise<Started> {
 }
 
 async function killProcess(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = new Promise((done) => child.once("exit", done));
   child.kill("SIGKILL");
   await exited;

@@ -216,6 +216,17 @@ CREATE TABLE "merges" (
 );
 
 -- CreateTable
+CREATE TABLE "merge_inputs" (
+    "merge_id" UUID NOT NULL,
+    "position" INTEGER NOT NULL,
+    "version_id" UUID NOT NULL,
+    "role" "lineage_role" NOT NULL,
+    "weight" DOUBLE PRECISION,
+
+    CONSTRAINT "merge_inputs_pkey" PRIMARY KEY ("merge_id","position")
+);
+
+-- CreateTable
 CREATE TABLE "jobs" (
     "id" UUID NOT NULL,
     "namespace_id" UUID NOT NULL,
@@ -330,6 +341,9 @@ CREATE INDEX "merges_output_model_id_idx" ON "merges"("output_model_id");
 CREATE INDEX "merges_namespace_id_idx" ON "merges"("namespace_id");
 
 -- CreateIndex
+CREATE INDEX "merge_inputs_version_id_idx" ON "merge_inputs"("version_id");
+
+-- CreateIndex
 CREATE INDEX "jobs_namespace_id_idx" ON "jobs"("namespace_id");
 
 -- CreateIndex
@@ -409,6 +423,12 @@ ALTER TABLE "merges" ADD CONSTRAINT "merges_cached_from_id_fkey" FOREIGN KEY ("c
 
 -- AddForeignKey
 ALTER TABLE "merges" ADD CONSTRAINT "merges_created_by_id_fkey" FOREIGN KEY ("created_by_id") REFERENCES "accounts"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
+
+-- AddForeignKey
+ALTER TABLE "merge_inputs" ADD CONSTRAINT "merge_inputs_merge_id_fkey" FOREIGN KEY ("merge_id") REFERENCES "merges"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+
+-- AddForeignKey
+ALTER TABLE "merge_inputs" ADD CONSTRAINT "merge_inputs_version_id_fkey" FOREIGN KEY ("version_id") REFERENCES "versions"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
 ALTER TABLE "jobs" ADD CONSTRAINT "jobs_namespace_id_fkey" FOREIGN KEY ("namespace_id") REFERENCES "namespaces"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
