@@ -1,0 +1,63 @@
+import type { AppError } from "../core/errors.ts";
+import type { EngineEvent, EngineOptions } from "../engine/events.ts";
+
+/** One option of a command, for `parseArgs` and for the help text. */
+export interface OptionSpec {
+  readonly type: "string" | "boolean";
+  readonly short?: string;
+  /** What stands for the value in the help, e.g. `DIR`. */
+  readonly value?: string;
+  readonly help: string;
+  readonly required?: boolean;
+  /** Says what is wrong with a value, or nothing. */
+  readonly check?: (value: string) => string | null;
+}
+
+export interface CommandSpec {
+  readonly name: string;
+  readonly summary: string;
+  /** More about it, for `<command> --help`. */
+  readonly details: string;
+  /** Names of the positional arguments, all required. */
+  readonly positionals: readonly string[];
+  readonly options: Readonly<Record<string, OptionSpec>>;
+  /** Loaded only when the command runs: help and errors of usage must not wait for the engine. */
+  readonly load: () => Promise<{ run: Run }>;
+}
+
+export type Values = Readonly<Record<string, string | boolean | undefined>>;
+
+export interface CommandContext {
+  readonly values: Values;
+  readonly positionals: readonly string[];
+  readonly engine: EngineOptions;
+  /** Runs long work to its end and draws its events. */
+  readonly watch: <T>(work: AsyncGenerator<EngineEvent, T>) => Promise<T>;
+}
+
+/** What a command has to say; exactly one of the two forms is printed. */
+export interface Outcome {
+  /** With `--json`. */
+  readonly document: Readonly<Record<string, unknown>>;
+  readonly lines: readonly string[];
+  /** Refused or different, although there is something to print: exit code 1. */
+  readonly failure?: AppError;
+}
+
+export type Run = (context: CommandContext) => Promise<Outcome>;
+
+/** Wrong arguments: exit code 2, with the usage. */
+export class UsageError extends Error {
+  readonly command: CommandSpec | null;
+
+  constructor(message: string, command: CommandSpec | null) {
+    super(message);
+    this.name = "UsageError";
+    this.command = command;
+  }
+}
+
+export function textOf(values: Values, name: string): string | undefined {
+  const value = values[name];
+  return typeof value === "string" ? value : undefined;
+}

@@ -1,0 +1,90 @@
+import type { CommandSpec, OptionSpec } from "./command.ts";
+
+const DIGEST = /^sha256:[0-9a-f]{64}$/;
+const checkDigest = (value: string) =>
+  DIGEST.test(value) ? null : "must be sha256: and 64 lower-case hex digits";
+const checkThreads = (value: string) =>
+  /^[1-9]\d{0,2}$/.test(value) ? null : "must be a whole number from 1 to 999";
+
+const COMMON: Readonly<Record<string, OptionSpec>> = {
+  threads: {
+    type: "string",
+    value: "N",
+    help: "worker threads (default: one a core)",
+    check: checkThreads,
+  },
+  json: { type: "boolean", help: "print exactly one JSON document on stdout" },
+  help: { type: "boolean", short: "h", help: "print this help" },
+};
+
+const MERGE: Readonly<Record<string, OptionSpec>> = {
+  base: { type: "string", value: "DIR", help: "folder of the base model", required: true },
+  adapter: { type: "string", value: "DIR", help: "folder of the adapter", required: true },
+  tokenizer: {
+    type: "string",
+    value: "base|adapter",
+    help: "whose tokenizer goes into the output (default: the adapter's if it ships one that differs)",
+    check: (value) => (value === "base" || value === "adapter" ? null : 'must be "base" or "adapter"'),
+  },
+  "strict-base": {
+    type: "boolean",
+    help: "refuse a base other than the one the adapter names, and an unpinned revision",
+  },
+  "base-digest": { type: "string", value: "sha256:…", help: "refuse any other base", check: checkDigest },
+  "adapter-digest": {
+    type: "string",
+    value: "sha256:…",
+    help: "refuse any other adapter",
+    check: checkDigest,
+  },
+};
+
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: "inspect",
+    summary: "say what a model or adapter folder holds",
+    details:
+      "Reads headers and configs, and every tensor once for the digests of weights and version\n(--no-digest leaves that out).",
+    positionals: ["DIR"],
+    options: {
+      tensors: { type: "boolean", help: "list every tensor" },
+      "no-digest": { type: "boolean", help: "headers only: no digests, no statistics" },
+      ...COMMON,
+    },
+    load: () => import("./inspect.ts"),
+  },
+  {
+    name: "plan",
+    summary: "say what a merge would do, or every reason why it is refused",
+    details: "Nothing is written. A refused plan ends with exit code 1.",
+    positionals: [],
+    options: { ...MERGE, ...COMMON },
+    load: () => import("./plan.ts"),
+  },
+  {
+    name: "merge",
+    summary: "merge an adapter into its base",
+    details:
+      "Writes a checkpoint folder with the base's shards, names and dtypes, checks it, and makes it visible\nwhen it is complete. On failure or Ctrl-C nothing is left.",
+    positionals: [],
+    options: {
+      ...MERGE,
+      out: { type: "string", value: "DIR", help: "folder to write; must not exist", required: true },
+      ...COMMON,
+    },
+    load: () => import("./merge.ts"),
+  },
+  {
+    name: "verify",
+    summary: "derive a merged folder again from its inputs and compare",
+    details:
+      "Reads graftwork.json in DIR. IDENTICAL ends with exit code 0, DIFFERENT (VERIFY_DIFFERENT) with 1.",
+    positionals: ["DIR"],
+    options: {
+      base: { type: "string", value: "DIR", help: "where the base is now (default: as recorded)" },
+      adapter: { type: "string", value: "DIR", help: "where the adapter is now (default: as recorded)" },
+      ...COMMON,
+    },
+    load: () => import("./verify.ts"),
+  },
+];

@@ -1,0 +1,59 @@
+import { refusal } from "../core/errors.ts";
+import type { MergePlan } from "../core/plan.ts";
+import { planLocal } from "../engine/local.ts";
+import type { CommandContext, Outcome } from "./command.ts";
+import { bytes, plain, table } from "./format.ts";
+import { findingLines, localMerge } from "./request.ts";
+
+/** `plan`: what a merge would do; all refusals at once. */
+export async function run({ values, engine, watch }: CommandContext): Promise<Outcome> {
+  const request = localMerge(values);
+  // Only a pinned base has to be read whole to be planned.
+  const digestBase = request.pins?.base != null;
+  const { plan } = await watch(planLocal(request, { ...engine, digestBase }));
+  const failure = plan.refusals.length > 0 ? refusal("this merge is refused", plan.refusals) : undefined;
+  return {
+    document: planDocument(plan),
+    lines: planLines(plan),
+    ...(failure && { failure }),
+  };
+}
+
+/** The plan as JSON, without expressions and headers. */
+export function planDocument(plan: MergePlan) {
+  return {
+    runnable: plan.refusals.length === 0,
+    tensorCount: plan.steps.length,
+    touched: plan.touched,
+    outputs: plan.shards.map(({ path, size }) => ({ path, size })),
+    files: plan.files,
+    tokenizer: plan.tokenizer,
+    bytesToRead: plan.bytesToRead,
+    bytesToWrite: plan.bytesToWrite,
+    warnings: plan.warnings,
+    refusals: plan.refusals,
+  };
+}
+
+function planLines(plan: MergePlan): string[] {
+  const { tokenizer } = plan;
+  const differs =
+    tokenizer.differences.length === 0 ? "" : `; differs in ${tokenizer.differences.join(", ")}`;
+  return [
+    `touches ${plan.touched.length} of ${plan.steps.length} tensors:`,
+    ...table([
+      ["  module", "rank", "alpha", "scale"],
+      ...plan.touched.map((t) => [`  ${t.module}`, plain(t.rank), plain(t.alpha), plain(t.scale)]),
+    ]),
+    "writes:",
+    ...table([
+      ...plan.shards.map((shard) => [`  ${shard.path}`, bytes(shard.size)]),
+      ...plan.files.map((file) => [`  ${file.path}`, bytes(file.size), `from the ${file.from}`]),
+    ]),
+    `reads ${bytes(plan.bytesToRead)}, writes ${bytes(plan.bytesToWrite)}`,
+    `tokenizer: the ${tokenizer.from}'s${differs}`,
+    ...findingLines("warning", plan.warnings),
+    ...findingLines("refused", plan.refusals),
+    plan.refusals.length === 0 ? "This merge can run." : "This merge is refused.",
+  ];
+}
