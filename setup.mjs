@@ -74,7 +74,7 @@ const setUp = { onlyErrors: true };
 async function installAll(withConsole) {
   await step({
     name: "dependencies",
-    inputs: ["package.json", "package-lock.json", ".npmrc"],
+    inputs: ["package-lock.json", ".npmrc"],
     output: "node_modules/node",
     work: () => {
       rmSync(marks, { recursive: true, force: true });
