@@ -2,13 +2,10 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Dtype } from "../../src/core/dtype.ts";
 import { AppError } from "../../src/core/errors.ts";
-import { readSafetensorsHeader, type TensorHeader } from "../../src/core/safetensors.ts";
 import {
-  type PoolEvent,
   type PoolOptions,
   runTensorTasks,
   type TensorResult,
@@ -348,100 +345,4 @@ describe("what goes wrong", () => {
     const lora = { ...task.lora!, a: { ...task.lora!.a, cols: 19 } };
     await expect(run([{ ...task, lora }])).rejects.toThrow(/odd: shape \[6,20\]/);
   });
-});
-
-describe("ending early", () => {
-  function bigTask(megabytes: number): TensorTask {
-    return copyTask("big", "U8", [megabytes * 1_000_000], new Uint8Array(megabytes * 1_000_000));
-  }
-
-  async function threadsLeft(): Promise<number> {
-    return process.getActiveResourcesInfo().filter((kind) => kind === "MessagePort" || kind === "Worker")
-      .length;
-  }
-
-  test("an abort rejects with the signal's reason and leaves no thread behind", async () => {
-    const before = await threadsLeft();
-    const controller = new AbortController();
-    const reason = new Error("cancelled by ada");
-    const events: PoolEvent[] = [];
-    const started = performance.now();
-    const drain = async () => {
-      for await (const event of runTensorTasks([bigTask(120), bigTask(120)], {
-        threads: 2,
-        signal: controller.signal,
-      })) {
-        events.push(event);
-        controller.abort(reason);
-      }
-    };
-    await expect(drain()).rejects.toBe(reason);
-    expect(events.length).toBeLessThanOrEqual(1);
-    expect(performance.now() - started).toBeLessThan(3000);
-    expect(await threadsLeft()).toBe(before);
-  });
-
-  test("a signal that is aborted already starts nothing", async () => {
-    const reason = new Error("too late");
-    await expect(run([bigTask(1)], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
-  });
-
-  test("leaving the loop ends the threads", async () => {
-    const before = await threadsLeft();
-    for await (const _ of runTensorTasks([bigTask(60)], { threads: 1 })) break;
-    expect(await threadsLeft()).toBe(before);
-  });
-
-  test("no task, no thread, no event", async () => {
-    expect(await run([])).toEqual({ results: [], progress: [] });
-  });
-});
-
-describe("real PEFT results", () => {
-  const demo = fileURLToPath(new URL("../fixtures/demo/", import.meta.url));
-
-  async function headers(path: string): Promise<Map<string, TensorHeader>> {
-    const source = await FileSource.open(path);
-    const { tensors } = await readSafetensorsHeader(source);
-    await source[Symbol.asyncDispose]();
-    return new Map(tensors.map((t) => [t.name, t]));
-  }
-
-  test.each(["sentiment", "polite-rewriter", "light-touch", "customer-support"])(
-    "every tensor of demo/%s has the bytes that PEFT 0.21 wrote",
-    async (name) => {
-      const basePath = join(demo, "base/model.safetensors");
-      const adapterPath = join(demo, "adapters", name, "adapter_model.safetensors");
-      const mergedPath = join(demo, "expected", name, "model.safetensors");
-      const [base, adapter, merged] = await Promise.all([basePath, adapterPath, mergedPath].map(headers));
-      const config = JSON.parse(readFileSync(join(demo, "adapters", name, "adapter_config.json"), "utf8"));
-      const scale = config.lora_alpha / (config.use_rslora ? Math.sqrt(config.r) : config.r);
-      const range = (path: string, t: TensorHeader) => ({ path, offset: t.begin, bytes: t.end - t.begin });
-      const adapterBytes = readFileSync(adapterPath);
-      const factor = (module: string, letter: "A" | "B") => {
-        const t = adapter!.get(`base_model.model.${module}.lora_${letter}.weight`);
-        if (!t) return null;
-        const [rows, cols] = t.shape as [number, number];
-        const digest = sha(adapterBytes.subarray(t.begin, t.end));
-        return { ...range(adapterPath, t), dtype: t.dtype as FloatDtype, rows, cols, digest };
-      };
-      const tasks = [...base!.values()].map((t): TensorTask => {
-        const module = t.name.replace(/\.weight$/, "");
-        const [a, b] = [factor(module, "A"), factor(module, "B")];
-        return {
-          name: t.name,
-          dtype: t.dtype,
-          shape: t.shape,
-          input: range(basePath, t),
-          ...(a && b ? { lora: { a, b, scale } } : {}),
-          compare: range(mergedPath, merged!.get(t.name)!),
-        };
-      });
-      expect(tasks.filter((t) => t.lora).length).toBe(adapter!.size / 2);
-      const { results } = await run(tasks);
-      const different = results.filter((r) => r.outputDigest !== r.compareDigest).map((r) => r.name);
-      expect(different).toEqual([]);
-      expect(results.filter((r) => r.changed > 0).length).toBe(adapter!.size / 2);
-    },
-  );
 });

@@ -10,7 +10,12 @@
 @inline
 export function widen4<T>(p: usize): v128 {
   if (sizeof<T>() == 4) return v128.load(p);
-  const h = v128.load_ext<u16>(p);
+  return widenBits<T>(v128.load_ext<u16>(p));
+}
+
+/** The same for 16-bit elements already in the lower half of each 32-bit lane. */
+@inline
+export function widenBits<T>(h: v128): v128 {
   if (!isSigned<T>()) return i32x4.shl(h, 16);
   // F16: shift exponent and fraction into place, then let one exact multiply re-bias the exponent (2^112): it also
   // normalises subnormals. What ends at 65536 or above had exponent 31: infinity or NaN, so fill the exponent.
