@@ -1,5 +1,4 @@
 #!/usr/bin/env node
-import { availableParallelism } from "node:os";
 import { AppError } from "../core/errors.ts";
 import type { EngineEvent } from "../engine/events.ts";
 import { findCommand, parseCommandLine } from "./arguments.ts";
@@ -56,7 +55,7 @@ async function execute(
     }
     return step.value;
   };
-  const threads = Number(textOf(values, "threads") ?? availableParallelism());
+  const threads = Number(textOf(values, "threads") ?? navigator.hardwareConcurrency);
   try {
     const { run } = await command.load();
     return await run({ values, positionals, engine: { threads, signal: interrupted.signal }, watch });
