@@ -1,0 +1,267 @@
+import type { Job, JobKind, Prisma } from "../../prisma/client/client.ts";
+import { AppError } from "../core/errors.ts";
+import { digestJson } from "../core/identity.ts";
+import { isMember, mayWrite } from "../core/permissions.ts";
+import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
+import type { Tx } from "./db.ts";
+import { appendEvent, appendUnfenced, type Claim, type EventBody, superseded } from "./events.ts";
+import { undeliverable } from "./queue.ts";
+
+export interface NewJob {
+  readonly namespaceId: string;
+  readonly kind: JobKind;
+  /** What the handler needs beyond rows it can load; JSON. */
+  readonly input: Prisma.InputJsonObject;
+  readonly modelId?: string;
+  readonly mergeId?: string;
+  readonly versionId?: string;
+  /** The answer is known already: the job is born ended and never queued. */
+  readonly cached?: boolean;
+}
+
+export interface JobRequest {
+  readonly kind: JobKind;
+  /** The mutation's whole input, as asked: what has to be equal for the key to mean the same. */
+  readonly asked: Prisma.InputJsonObject;
+  readonly idempotencyKey?: string | null | undefined;
+}
+
+/**
+ * Makes a job with the rows that `build` writes, all in one transaction with its place in the queue. The same account
+ * asking again with the same key gets the same job, and `build` does not run.
+ * @throws IDEMPOTENCY_CONFLICT for a key that was used with other input
+ */
+export async function startJob(
+  ctx: ViewerContext,
+  request: JobRequest,
+  build: (tx: Tx, accountId: string) => Promise<NewJob>,
+): Promise<Job> {
+  const accountId = requireAccount(ctx.viewer);
+  const inputDigest = digestJson({ kind: request.kind, asked: request.asked });
+  const idempotencyKey = request.idempotencyKey ?? null;
+  return await ctx.db.$transaction(async (tx) => {
+    if (idempotencyKey !== null) {
+      const earlier = await findEarlier(tx, { accountId, idempotencyKey, inputDigest });
+      if (earlier) return earlier;
+    }
+    const { cached, ...fields } = await build(tx, accountId);
+    const ended = cached ? { state: "SUCCEEDED" as const, startedAt: ctx.now(), finishedAt: ctx.now() } : {};
+    const { id } = await tx.job.create({
+      data: {
+        ...fields,
+        ...ended,
+        createdById: accountId,
+        inputDigest,
+        idempotencyKey,
+        createdAt: ctx.now(),
+      },
+    });
+    await appendUnfenced(tx, id, { type: "queued", data: {} });
+    if (cached) await appendUnfenced(tx, id, { type: "succeeded", data: { cached: true } });
+    else await ctx.queue.enqueue(tx, { id, kind: fields.kind });
+    return await tx.job.findUniqueOrThrow({ where: { id } });
+  });
+}
+
+async function findEarlier(
+  tx: Tx,
+  wanted: { accountId: string; idempotencyKey: string; inputDigest: string },
+): Promise<Job | null> {
+  const { accountId, idempotencyKey, inputDigest } = wanted;
+  // Two requests with one key at the same moment: the second waits here and then finds the first one's job.
+  const lock = `${accountId} ${idempotencyKey}`;
+  await tx.$queryRaw`select 1 from (select pg_advisory_xact_lock(hashtextextended(${lock}, 0))) locked`;
+  const job = await tx.job.findUnique({
+    where: { createdById_idempotencyKey: { createdById: accountId, idempotencyKey } },
+  });
+  if (!job || job.inputDigest === inputDigest) return job;
+  throw new AppError(
+    "IDEMPOTENCY_CONFLICT",
+    `The idempotency key "${idempotencyKey}" was used before with other input. Use a new key for a new request.`,
+    { field: "idempotencyKey", details: { jobId: job.id } },
+  );
+}
+
+/**
+ * Takes a job for a worker: a new attempt, which voids every earlier one. Null when there is nothing to do any more,
+ * because it ended or was cancelled: a queue may deliver twice.
+ */
+export async function claimJob(
+  ctx: RegistryContext,
+  input: { readonly jobId: string; readonly workerId: string },
+): Promise<{ job: Job; claim: Claim } | null> {
+  return await ctx.db.$transaction(async (tx) => {
+    const [job] = await tx.job.updateManyAndReturn({
+      where: { id: input.jobId, state: { in: ["QUEUED", "RUNNING"] } },
+      data: {
+        attempt: { increment: 1 },
+        state: "RUNNING",
+        workerId: input.workerId,
+        stage: null,
+        progressDone: 0,
+        progressTotal: 0,
+      },
+    });
+    if (!job) return null;
+    const now = ctx.now();
+    await tx.job.updateMany({ where: { id: job.id, startedAt: null }, data: { startedAt: now } });
+    if (job.kind === "RUN_MERGE" && job.mergeId !== null) {
+      await tx.merge.update({ where: { id: job.mergeId }, data: { state: "RUNNING" } });
+      await tx.merge.updateMany({ where: { id: job.mergeId, startedAt: null }, data: { startedAt: now } });
+    }
+    const claim = { jobId: job.id, attempt: job.attempt };
+    await appendEvent(tx, claim, { type: "claimed", data: { attempt: job.attempt, worker: input.workerId } });
+    return { job, claim };
+  });
+}
+
+/**
+ * Locks the job's row for the rest of the transaction, so that no other attempt can take it over meanwhile. The first
+ * statement of every transaction in which a worker records something. Throws SUPERSEDED.
+ */
+export async function holdJob(tx: Tx, claim: Claim): Promise<Job> {
+  const [job] = await tx.job.updateManyAndReturn({
+    where: { id: claim.jobId, attempt: claim.attempt, state: "RUNNING" },
+    data: { attempt: claim.attempt },
+  });
+  if (!job) throw superseded(claim);
+  return job;
+}
+
+/** Ends a held job as done; part of the transaction that records its result. */
+export async function finishJob(
+  tx: Tx,
+  claim: Claim,
+  result: {
+    readonly now: Date;
+    readonly modelId?: string;
+    readonly versionId?: string;
+    readonly data?: Prisma.InputJsonObject;
+  },
+): Promise<void> {
+  const { now, data = {}, ...ids } = result;
+  await appendEvent(tx, claim, { type: "succeeded", data });
+  await tx.job.update({ where: { id: claim.jobId }, data: { ...ids, state: "SUCCEEDED", finishedAt: now } });
+}
+
+export interface JobFailure {
+  readonly code: string;
+  readonly message: string;
+  readonly reasons?: readonly { code: string; message: string; subject?: string }[];
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** Ends a job that this attempt holds as failed for good, and its merge with it. Throws SUPERSEDED. */
+export async function failJob(ctx: RegistryContext, claim: Claim, error: JobFailure): Promise<void> {
+  await ctx.db.$transaction(async (tx) => {
+    const job = await holdJob(tx, claim);
+    await endJob(tx, {
+      job,
+      state: "FAILED",
+      now: ctx.now(),
+      error,
+      event: { type: "failed", data: toJson(error) },
+    });
+  });
+}
+
+/**
+ * Notes that this attempt gives up for now; the handler then throws, and the queue delivers the job again. Throws
+ * SUPERSEDED.
+ */
+export async function retryJob(ctx: RegistryContext, claim: Claim, reason: string): Promise<void> {
+  await ctx.db.$transaction(async (tx) => {
+    await appendEvent(tx, claim, { type: "retrying", data: { reason } });
+    await tx.job.update({ where: { id: claim.jobId }, data: { state: "QUEUED" } });
+  });
+}
+
+/**
+ * Stops a job: at once for its readers, within seconds for the worker that runs it. Cancelling twice is the same as once.
+ * @throws NOT_FOUND, FORBIDDEN, JOB_ENDED
+ */
+export async function cancelJob(ctx: ViewerContext, input: { readonly jobId: string }): Promise<Job> {
+  requireAccount(ctx.viewer);
+  return await ctx.db.$transaction(async (tx) => {
+    await tx.$queryRaw`select 1 as locked from jobs where id = ${input.jobId}::uuid for update`;
+    const job = await tx.job.findUnique({ where: { id: input.jobId } });
+    if (!job || !isMember(ctx.viewer, job.namespaceId)) throw notFound(`Job ${input.jobId}`, "jobId");
+    if (!mayWrite(ctx.viewer, job.namespaceId)) {
+      throw new AppError("FORBIDDEN", "Stopping a job needs the role EDITOR in its namespace.", {
+        field: "jobId",
+      });
+    }
+    if (job.state === "CANCELLED") return job;
+    if (job.state !== "QUEUED" && job.state !== "RUNNING") {
+      const how = job.state === "FAILED" ? "failed" : "succeeded";
+      throw new AppError("JOB_ENDED", `The job has ${how} already; there is nothing to stop.`, {
+        field: "jobId",
+      });
+    }
+    await ctx.queue.cancel(tx, job);
+    const event: EventBody = { type: "cancelled", data: { by: ctx.viewer.accountId } };
+    await endJob(tx, { job, state: "CANCELLED", now: ctx.now(), event });
+    return await tx.job.findUniqueOrThrow({ where: { id: job.id } });
+  });
+}
+
+/**
+ * Ends as failed what its queue has given up, for example a job whose worker was killed each time. Call it now and
+ * then, and at start-up; returns how many there were.
+ */
+export async function failLostJobs(ctx: RegistryContext): Promise<number> {
+  const open = await ctx.db.job.findMany({
+    where: { state: { in: ["QUEUED", "RUNNING"] } },
+    select: { id: true },
+  });
+  let failed = 0;
+  for (const id of await undeliverable(
+    ctx.db,
+    open.map((job) => job.id),
+  )) {
+    failed += await ctx.db.$transaction(async (tx) => {
+      await tx.$queryRaw`select 1 as locked from jobs where id = ${id}::uuid for update`;
+      const job = await tx.job.findUniqueOrThrow({ where: { id } });
+      // It may have ended between the two looks.
+      if (job.state !== "QUEUED" && job.state !== "RUNNING") return 0;
+      if ((await undeliverable(tx, [id])).length === 0) return 0;
+      const error = {
+        code: "WORKER_LOST",
+        message: `Every worker that took this job was lost, ${job.attempt} times. The server's log may say why; start it again.`,
+      };
+      await endJob(tx, {
+        job,
+        state: "FAILED",
+        now: ctx.now(),
+        error,
+        event: { type: "failed", data: error },
+      });
+      return 1;
+    });
+  }
+  return failed;
+}
+
+interface End {
+  readonly job: Job;
+  readonly state: "FAILED" | "CANCELLED";
+  readonly now: Date;
+  readonly event: EventBody;
+  readonly error?: JobFailure;
+}
+
+async function endJob(tx: Tx, { job, state, now, event, error }: End): Promise<void> {
+  await appendUnfenced(tx, job.id, event);
+  await tx.job.update({
+    where: { id: job.id },
+    data: { state, finishedAt: now, ...(error && { error: toJson(error) }) },
+  });
+  if (job.kind === "RUN_MERGE" && job.mergeId !== null) {
+    await tx.merge.update({ where: { id: job.mergeId }, data: { state, finishedAt: now } });
+  }
+}
+
+/** The JSON of an object with optional and readonly fields, as Prisma wants it. */
+export function toJson(value: object): Prisma.InputJsonObject {
+  return JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
+}

@@ -1,0 +1,332 @@
+import type { Device, Job, Merge, MergeVerdict, Prisma, Visibility } from "../../prisma/client/client.ts";
+import { AppError } from "../core/errors.ts";
+import type { CheckReport } from "../core/parity.ts";
+import { requireRunnable } from "../core/plan.ts";
+import { parseRecipe, type Recipe } from "../core/recipe.ts";
+import { parseModelName } from "../core/refs.ts";
+import {
+  type LoadedVersion,
+  loadVersion,
+  type StoreResult,
+  storeEdge,
+  storeVersion,
+  type VersionFacts,
+} from "./checkpoints.ts";
+import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
+import type { Db, Tx } from "./db.ts";
+import type { Claim } from "./events.ts";
+import { finishJob, holdJob, startJob, toJson } from "./jobs.ts";
+import { type MergePlanRequest, type PlannedMerge, planInside } from "./merge-plan.ts";
+import { findOrMakeModel, findVersion, writableNamespace } from "./models.ts";
+import { visibleTo } from "./visibility.ts";
+
+export interface MergeRequest extends MergePlanRequest {
+  /** `owner/name` of the model that gets the version; made if it does not exist. */
+  readonly output: string;
+  /** For a model that is made. Default PRIVATE. */
+  readonly visibility?: Visibility | null | undefined;
+  readonly device?: Device | null | undefined;
+  /** Merge again even if the result of this recipe exists. */
+  readonly force?: boolean | null | undefined;
+  readonly idempotencyKey?: string | null | undefined;
+}
+
+/**
+ * Accepts a merge: plans it, and makes the merge and its job, or refuses with every reason at once. A recipe whose
+ * result the namespace has already (and whose checks passed) is answered with a merge that names that version and is
+ * marked `cachedFrom`; its job is born SUCCEEDED, so that callers see one shape.
+ * @throws what `planFor` throws, the plan's refusals, UNAUTHENTICATED, FORBIDDEN, KIND_DIFFERS, IDEMPOTENCY_CONFLICT
+ */
+export async function startMerge(
+  ctx: ViewerContext,
+  request: MergeRequest,
+): Promise<{ job: Job; mergeId: string }> {
+  requireAccount(ctx.viewer);
+  const { idempotencyKey, ...asked } = request;
+  const name = parseModelName(request.output, "output");
+  if ((request.device ?? "CPU") !== "CPU") {
+    throw new AppError("DEVICE_UNAVAILABLE", "This version merges on CPU only.", { field: "device" });
+  }
+  const job = await startJob(
+    ctx,
+    { kind: "RUN_MERGE", asked: toJson(asked), idempotencyKey },
+    async (tx, createdById) => {
+      const namespaceId = await writableNamespace(tx, ctx, name);
+      const planned = await planInside(tx, ctx, request);
+      requireRunnable(planned.plan);
+      const recipe = await storeRecipe(tx, namespaceId, planned);
+      const cached = request.force ? null : await findResult(tx, { recipeId: recipe.id, output: name.name });
+      const common = {
+        namespaceId,
+        recipeId: recipe.id,
+        createdById,
+        plan: planSummary(planned),
+        createdAt: ctx.now(),
+      };
+      const inputs = { create: mergeInputs(planned) };
+      if (cached?.version) {
+        const merge = await tx.merge.create({
+          data: {
+            ...common,
+            ...cachedColumns(cached),
+            inputs,
+            outputModelId: cached.version.modelId,
+            versionId: cached.version.id,
+            startedAt: ctx.now(),
+            finishedAt: ctx.now(),
+          },
+        });
+        return {
+          namespaceId,
+          kind: "RUN_MERGE",
+          input: {},
+          mergeId: merge.id,
+          modelId: cached.version.modelId,
+          versionId: cached.version.id,
+          cached: true,
+        };
+      }
+      const visibility = request.visibility ?? "PRIVATE";
+      const model = await findOrMakeModel(tx, { namespaceId, name, kind: "MERGED", visibility });
+      const merge = await tx.merge.create({ data: { ...common, inputs, outputModelId: model.id } });
+      const input = { tokenizer: planned.plan.tokenizer.from, force: request.force === true };
+      return { namespaceId, kind: "RUN_MERGE", input, mergeId: merge.id, modelId: model.id };
+    },
+  );
+  if (job.mergeId === null) throw new Error(`job ${job.id} has no merge`);
+  return { job, mergeId: job.mergeId };
+}
+
+async function storeRecipe(tx: Tx, namespaceId: string, { recipe, recipeDigest }: PlannedMerge) {
+  return await tx.recipe.upsert({
+    where: { namespaceId_digest: { namespaceId, digest: recipeDigest } },
+    create: { namespaceId, digest: recipeDigest, document: toJson(recipe) },
+    update: {},
+  });
+}
+
+/** A result of the recipe that passed every check so far; one in the wanted model first, then the newest. */
+async function findResult(tx: Tx, { recipeId, output }: { recipeId: string; output: string }) {
+  const found = await tx.merge.findMany({
+    where: {
+      recipeId,
+      state: "SUCCEEDED",
+      cachedFromId: null,
+      versionId: { not: null },
+      verdict: "PASSED",
+      OR: [{ verifyVerdict: null }, { verifyVerdict: "PASSED" }],
+    },
+    orderBy: { id: "desc" },
+    include: { version: { include: { model: { select: { name: true } } } } },
+  });
+  return found.find((merge) => merge.version?.model.name === output) ?? found[0] ?? null;
+}
+
+type Result = NonNullable<Awaited<ReturnType<typeof findResult>>>;
+
+function cachedColumns(from: Result) {
+  const { device, threads, engineVersion, report, verdict } = from;
+  const known = {
+    device,
+    threads,
+    engineVersion,
+    verdict,
+    ...(report !== null && { report: report as object }),
+  };
+  return { ...known, cachedFromId: from.id, state: "SUCCEEDED" as const };
+}
+
+function planSummary({ plan }: PlannedMerge): Prisma.InputJsonObject {
+  const { steps, shards, touched, bytesToRead, bytesToWrite, warnings, tokenizer } = plan;
+  return toJson({
+    tensors: steps.length,
+    shards: shards.length,
+    touched: touched.length,
+    bytesToRead,
+    bytesToWrite,
+    tokenizer: { from: tokenizer.from, differences: tokenizer.differences },
+    warnings,
+  });
+}
+
+function mergeInputs({ base, sources }: PlannedMerge) {
+  return [
+    { position: 0, versionId: base.id, role: "BASE" as const },
+    ...sources.map(({ id, weight }, index) => ({
+      position: index + 1,
+      versionId: id,
+      role: "ADAPTER" as const,
+      weight,
+    })),
+  ];
+}
+
+/** Everything that a worker needs to run or to verify a merge. */
+export interface MergeWork {
+  readonly merge: Merge;
+  readonly recipe: Recipe;
+  readonly recipeDigest: string;
+  readonly base: LoadedVersion;
+  readonly sources: readonly (LoadedVersion & { readonly weight: number })[];
+  /** The version it made; null before it did. */
+  readonly version: LoadedVersion | null;
+}
+
+export async function loadMergeWork(db: Db | Tx, mergeId: string): Promise<MergeWork> {
+  const { recipe, inputs, ...merge } = await db.merge.findUniqueOrThrow({
+    where: { id: mergeId },
+    include: { recipe: true, inputs: { orderBy: { position: "asc" } } },
+  });
+  const [base, ...sources] = inputs;
+  if (!base) throw new Error(`merge ${mergeId} has no inputs`);
+  const loaded: (LoadedVersion & { weight: number })[] = [];
+  for (const { versionId, weight } of sources) {
+    loaded.push({ ...(await loadVersion(db, versionId)), weight: weight ?? 1 });
+  }
+  return {
+    merge,
+    recipe: parseRecipe(recipe.document),
+    recipeDigest: recipe.digest,
+    base: await loadVersion(db, base.versionId),
+    sources: loaded,
+    version: merge.versionId === null ? null : await loadVersion(db, merge.versionId),
+  };
+}
+
+/** What a merge made, as its worker hands it over. */
+export interface MergeOutcome extends VersionFacts {
+  readonly recipeDigest: string;
+  readonly report: CheckReport;
+  readonly engineVersion: string;
+  readonly threads: number;
+}
+
+/**
+ * Records the result of a merge in one transaction: version, files, tensors, lineage, and the end of merge and job.
+ * Exactly once: a merge that has its version keeps it. `unusedLocation` names a folder that the caller removes.
+ * @throws SUPERSEDED; RECIPE_DIFFERS when the result is not of the recipe that was promised
+ */
+export async function recordMerge(
+  ctx: RegistryContext,
+  claim: Claim,
+  outcome: MergeOutcome,
+): Promise<StoreResult> {
+  return await ctx.db.$transaction(async (tx) => {
+    const job = await holdJob(tx, claim);
+    if (job.mergeId === null) throw new Error(`job ${job.id} has no merge`);
+    const merge = await tx.merge.findUniqueOrThrow({
+      where: { id: job.mergeId },
+      include: { recipe: true, version: true, inputs: true },
+    });
+    if (merge.recipe.digest !== outcome.recipeDigest) {
+      throw new AppError(
+        "RECIPE_DIFFERS",
+        `The result was made by recipe ${outcome.recipeDigest}, but ${merge.recipe.digest} was asked for.`,
+      );
+    }
+    const { force } = job.input as { force?: boolean };
+    const stored: StoreResult = merge.version
+      ? { version: merge.version, created: false, unusedLocation: null }
+      : await storeVersion(tx, {
+          ...outcome,
+          modelId: merge.outputModelId,
+          origin: "MERGED",
+          relocate: force === true,
+          now: ctx.now(),
+        });
+    for (const { versionId, role, weight, position } of merge.inputs) {
+      await storeEdge(tx, {
+        parentId: versionId,
+        childId: stored.version.id,
+        relation: "MERGED_FROM",
+        role,
+        weight,
+        position,
+        recipeDigest: merge.recipe.digest,
+      });
+    }
+    await tx.merge.update({
+      where: { id: merge.id },
+      data: {
+        versionId: stored.version.id,
+        state: "SUCCEEDED",
+        finishedAt: ctx.now(),
+        report: toJson(outcome.report),
+        verdict: outcome.report.verdict,
+        engineVersion: outcome.engineVersion,
+        threads: outcome.threads,
+      },
+    });
+    await finishJob(tx, claim, {
+      now: ctx.now(),
+      versionId: stored.version.id,
+      data: { number: stored.version.number, digest: stored.version.digest, created: stored.created },
+    });
+    return stored;
+  });
+}
+
+export interface VerifyRequest {
+  /** Reference to a merged version. */
+  readonly ref: string;
+  readonly idempotencyKey?: string | null | undefined;
+}
+
+/**
+ * Makes a job that derives a merged version again and compares every digest.
+ * @throws UNAUTHENTICATED, BAD_REF, NOT_FOUND, FORBIDDEN, NOT_A_MERGE, IDEMPOTENCY_CONFLICT
+ */
+export async function startVerify(ctx: ViewerContext, request: VerifyRequest): Promise<Job> {
+  requireAccount(ctx.viewer);
+  const { ref, idempotencyKey } = request;
+  return await startJob(ctx, { kind: "VERIFY_MERGE", asked: { ref }, idempotencyKey }, async (tx) => {
+    const version = await findVersion(tx, ctx, { ref, field: "ref" });
+    const model = await tx.model.findUniqueOrThrow({
+      where: { id: version.modelId },
+      include: { namespace: { select: { name: true } } },
+    });
+    const namespaceId = await writableNamespace(tx, ctx, {
+      namespace: model.namespace.name,
+      name: model.name,
+    });
+    const merge = await tx.merge.findFirst({
+      where: { versionId: version.id, state: "SUCCEEDED", cachedFromId: null },
+      orderBy: { id: "desc" },
+    });
+    if (!merge) {
+      throw new AppError(
+        "NOT_A_MERGE",
+        `${ref} was not made by a merge here; there is nothing to derive it from.`,
+        {
+          field: "ref",
+        },
+      );
+    }
+    const ids = { mergeId: merge.id, versionId: version.id, modelId: version.modelId };
+    return { namespaceId, kind: "VERIFY_MERGE", input: {}, ...ids };
+  });
+}
+
+/** Records what a verification found, and ends its job. Throws SUPERSEDED. */
+export async function recordVerify(
+  ctx: RegistryContext,
+  claim: Claim,
+  found: { readonly verdict: MergeVerdict; readonly report: object },
+): Promise<void> {
+  await ctx.db.$transaction(async (tx) => {
+    const job = await holdJob(tx, claim);
+    if (job.mergeId === null) throw new Error(`job ${job.id} has no merge`);
+    await tx.merge.update({
+      where: { id: job.mergeId },
+      data: { verification: toJson(found.report), verifyVerdict: found.verdict, verifiedAt: ctx.now() },
+    });
+    await finishJob(tx, claim, { now: ctx.now(), data: { verdict: found.verdict } });
+  });
+}
+
+/** The merge with this id, if the viewer may see it; else NOT_FOUND. */
+export async function findMerge(ctx: ViewerContext, id: string): Promise<Merge> {
+  const merge = await ctx.db.merge.findFirst({ where: { AND: [{ id }, visibleTo(ctx.viewer).merge] } });
+  if (!merge) throw notFound(`Merge ${id}`, "id");
+  return merge;
+}
