@@ -1,0 +1,72 @@
+/** Values of the API as JSON carries them. */
+
+export type ModelKind = "BASE" | "ADAPTER" | "MERGED" | "QUANTIZED";
+export type JobState = "QUEUED" | "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED";
+export type MergeState = JobState;
+export type Verdict = "PASSED" | "WARNED" | "FAILED";
+export type Role = "BASE" | "ADAPTER";
+export type Relation = "TRAINED_ON" | "MERGED_FROM";
+export type JobEventType =
+  | "QUEUED"
+  | "CLAIMED"
+  | "STAGE"
+  | "PROGRESS_NOTE"
+  | "WARNING"
+  | "RETRYING"
+  | "SUCCEEDED"
+  | "FAILED"
+  | "CANCELLED";
+
+export interface Finding {
+  readonly code: string;
+  readonly message: string;
+  readonly subject: string | null;
+}
+
+export interface UserError {
+  readonly code: string;
+  readonly field: readonly string[] | null;
+  readonly message: string;
+}
+
+export interface PageInfo {
+  readonly hasNextPage: boolean;
+  readonly endCursor: string | null;
+}
+
+/** One way of saying which version. */
+export type VersionRef =
+  /** `owner/name`, `owner/name@7`, `@sha256:…` */
+  | { readonly ref: string; readonly digest?: never; readonly id?: never }
+  | { readonly digest: string; readonly ref?: never; readonly id?: never }
+  | { readonly id: string; readonly ref?: never; readonly digest?: never };
+
+export interface MergePlanInput {
+  readonly base: { readonly version: VersionRef; readonly pin?: string | null };
+  readonly sources: readonly {
+    readonly version: VersionRef;
+    readonly weight?: number;
+    readonly pin?: string | null;
+  }[];
+  readonly tokenizer?: Role | null;
+  readonly strictBase?: boolean;
+}
+
+export interface MergeStartInput extends MergePlanInput {
+  readonly output: { readonly model: string };
+  readonly force?: boolean;
+  readonly idempotencyKey: string;
+}
+
+export interface ModelImportInput {
+  readonly source: { readonly local: string };
+  readonly model: string;
+  readonly base?: VersionRef | null;
+  readonly visibility?: "PUBLIC" | "PRIVATE";
+  readonly idempotencyKey: string;
+}
+
+export interface MergeVerifyInput {
+  readonly version: VersionRef;
+  readonly idempotencyKey: string;
+}
