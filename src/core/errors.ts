@@ -6,6 +6,8 @@ export interface Finding {
   readonly message: string;
   /** The file, tensor, module or config field it is about. */
   readonly subject?: string;
+  /** Machine-readable facts, e.g. `{ expected, actual }`. */
+  readonly details?: Readonly<Record<string, string>>;
 }
 
 export interface AppErrorExtras {

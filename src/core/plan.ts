@@ -242,6 +242,7 @@ function pinProblems({ digest, pin, label }: PlanInput): Finding[] {
     {
       code: "DIGEST_MISMATCH",
       subject: label,
+      details: { expected: pin, actual: digest },
       message: `${label} has digest ${digest}, but ${pin} is pinned: these are other bytes. Pin the digest you mean, or fetch the pinned version.`,
     },
   ];

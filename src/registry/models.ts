@@ -1,4 +1,5 @@
 import type { Job, Model, ModelKind, Visibility } from "../../prisma/client/client.ts";
+import { readModelFacts } from "../core/arch.ts";
 import { AppError } from "../core/errors.ts";
 import { mayWrite } from "../core/permissions.ts";
 import { formatModelName, type ModelName, parseModelName, parseVersionRef } from "../core/refs.ts";
@@ -9,10 +10,14 @@ import type { Claim } from "./events.ts";
 import { finishJob, holdJob, startJob } from "./jobs.ts";
 import { visibleTo } from "./visibility.ts";
 
+/** What a model that was not merged here can be. */
+export type ImportedKind = Exclude<ModelKind, "MERGED">;
+
 export interface ImportRequest {
   /** `owner/name`; made if it does not exist. */
   readonly name: string;
-  readonly kind: Exclude<ModelKind, "MERGED">;
+  /** Default: what the files turn out to be. */
+  readonly kind?: ImportedKind | null | undefined;
   /** Folder on the server. */
   readonly path: string;
   /** For a model that is made; one that exists keeps its own. Default PRIVATE. */
@@ -25,7 +30,8 @@ export interface ImportRequest {
 /** An import's job input, as its handler reads it. */
 export interface ImportInput {
   readonly name: string;
-  readonly kind: Exclude<ModelKind, "MERGED">;
+  /** `null`: decided by the files. */
+  readonly kind: ImportedKind | null;
   readonly path: string;
   readonly visibility: Visibility;
   readonly baseVersionId: string | null;
@@ -38,7 +44,9 @@ export interface ImportInput {
  */
 export async function startImport(ctx: ViewerContext, request: ImportRequest): Promise<Job> {
   requireAccount(ctx.viewer);
-  const { kind, path, base = null } = request;
+  const { path, base = null } = request;
+  // Only an adapter has a base, so naming one says what is imported.
+  const kind = request.kind ?? (base === null ? null : "ADAPTER");
   const name = parseModelName(request.name);
   if (path.trim() === "" || path.includes("\0")) {
     throw new AppError("BAD_INPUT", "Name the folder on the server that holds the model's files.", {
@@ -58,7 +66,7 @@ export async function startImport(ctx: ViewerContext, request: ImportRequest): P
       const model = await tx.model.findUnique({
         where: { namespaceId_name: { namespaceId, name: name.name } },
       });
-      if (model) requireKind(model, kind, name);
+      if (model && kind !== null) requireKind(model, kind, name);
       const baseVersionId =
         base === null ? null : (await findVersion(tx, ctx, { ref: base, field: "base" })).id;
       const input = { name: formatModelName(name), kind, path, visibility, baseVersionId };
@@ -81,8 +89,9 @@ export async function recordImport(
     const job = await holdJob(tx, claim);
     const input = job.input as unknown as ImportInput;
     const name = parseModelName(input.name);
-    requireFittingFiles(input.kind, read);
-    const model = await findOrMakeModel(tx, { ...input, namespaceId: job.namespaceId, name });
+    const kind = input.kind ?? kindOf(read);
+    requireFittingFiles(kind, read);
+    const model = await findOrMakeModel(tx, { ...input, kind, namespaceId: job.namespaceId, name });
     const { version, created } = await storeVersion(tx, {
       ...read,
       modelId: model.id,
@@ -107,6 +116,11 @@ export async function recordImport(
     });
     return { version, created };
   });
+}
+
+function kindOf({ facts }: VersionFacts): ImportedKind {
+  if (facts.kind === "adapter") return "ADAPTER";
+  return readModelFacts(facts.config).quantMethod === null ? "BASE" : "QUANTIZED";
 }
 
 function requireFittingFiles(kind: ModelKind, { facts, location }: VersionFacts): void {
