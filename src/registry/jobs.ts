@@ -3,7 +3,7 @@ import { AppError } from "../core/errors.ts";
 import { digestJson } from "../core/identity.ts";
 import { isMember, mayWrite } from "../core/permissions.ts";
 import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
-import type { Tx } from "./db.ts";
+import type { Db, Tx } from "./db.ts";
 import { appendEvent, appendUnfenced, type Claim, type EventBody, superseded } from "./events.ts";
 import { undeliverable } from "./queue.ts";
 
@@ -128,6 +128,12 @@ export async function holdJob(tx: Tx, claim: Claim): Promise<Job> {
   return job;
 }
 
+/** Whether this attempt still holds its job. */
+export async function holdsJob(db: Db | Tx, claim: Claim): Promise<boolean> {
+  const { jobId: id, attempt } = claim;
+  return (await db.job.count({ where: { id, attempt, state: "RUNNING" } })) > 0;
+}
+
 /** Ends a held job as done; part of the transaction that records its result. */
 export async function finishJob(
   tx: Tx,
@@ -165,15 +171,34 @@ export async function failJob(ctx: RegistryContext, claim: Claim, error: JobFail
   });
 }
 
+/** Why an attempt gives up for now. Only `INTERNAL` counts against the job. */
+export interface RetryReason {
+  readonly code: "INTERNAL" | "DATABASE_LOST" | "INTERRUPTED";
+  readonly message: string;
+}
+
 /**
  * Notes that this attempt gives up for now; the handler then throws, and the queue delivers the job again. Throws
  * SUPERSEDED.
  */
-export async function retryJob(ctx: RegistryContext, claim: Claim, reason: string): Promise<void> {
+export async function retryJob(ctx: RegistryContext, claim: Claim, reason: RetryReason): Promise<void> {
   await ctx.db.$transaction(async (tx) => {
-    await appendEvent(tx, claim, { type: "retrying", data: { reason } });
+    const { code, message } = reason;
+    await appendEvent(tx, claim, { type: "retrying", data: { code, reason: message } });
     await tx.job.update({ where: { id: claim.jobId }, data: { state: "QUEUED" } });
   });
+}
+
+/** How many attempts at a job gave up by an unexpected error. */
+export async function countFailures(db: Db, jobId: string): Promise<number> {
+  return await db.jobEvent.count({
+    where: { jobId, type: "retrying", data: { path: ["code"], equals: "INTERNAL" } },
+  });
+}
+
+/** Whether a job has succeeded, failed or been cancelled: nobody will work on it again. */
+export async function hasEnded(db: Db, jobId: string): Promise<boolean> {
+  return (await db.job.count({ where: { id: jobId, state: { in: ["QUEUED", "RUNNING"] } } })) === 0;
 }
 
 /**

@@ -1,0 +1,7 @@
+import { importVersion } from "./import-version.ts";
+import type { JobDefinition } from "./job.ts";
+import { runMerge } from "./run-merge.ts";
+import { verifyMerge } from "./verify-merge.ts";
+
+/** Every kind of job that a worker does. */
+export const JOBS: readonly JobDefinition[] = [importVersion, runMerge, verifyMerge];

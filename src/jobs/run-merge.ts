@@ -1,0 +1,115 @@
+import { checkpointDigests } from "../core/checkpoint.ts";
+import { AppError } from "../core/errors.ts";
+import type { Digest } from "../core/identity.ts";
+import type { CheckReport } from "../core/parity.ts";
+import { ENGINE } from "../core/record.ts";
+import { failAt } from "../engine/events.ts";
+import { runMerge as executeMerge } from "../engine/merge.ts";
+import { adoptMerge } from "../engine/verify.ts";
+import { isNamed, type LoadedVersion } from "../registry/checkpoints.ts";
+import { planLoaded } from "../registry/merge-plan.ts";
+import { loadMergeWork, type MergeOutcome, type MergeWork, recordMerge } from "../registry/merges.ts";
+import { readCheckpoint } from "../storage/checkpoint.ts";
+import { discardStagings, mergedFolder, setAside } from "../storage/merged-folder.ts";
+import { discard, exists } from "../storage/staging.ts";
+import type { JobDefinition, JobRun } from "./job.ts";
+
+type Made = Pick<MergeOutcome, "facts" | "digests" | "report" | "recipeDigest">;
+
+/**
+ * Executes a merge into `$GRAFTWORK_HOME/merged/<merge id>` and records the version. A folder that an interrupted
+ * attempt finished is taken over by its digests; what unfinished attempts left is removed.
+ */
+export const runMerge: JobDefinition = {
+  kind: "RUN_MERGE",
+  concurrency: 1,
+  handle: async (run) => {
+    const work = await loadMergeWork(run.registry.db, mergeOf(run));
+    const { output } = placeOf(run);
+    await discardStagings(run.settings.home, work.merge.id, run.claim.attempt);
+    const made = (await adoptFinished(run, work)) ?? (await execute(run, work));
+    const outcome = { ...made, location: output, engineVersion: ENGINE.version, threads: run.engine.threads };
+    const { unusedLocation } = await run.write(() => recordMerge(run.registry, run.claim, outcome));
+    failAt("after-record", run.engine.failpoint);
+    if (unusedLocation !== null) await discard(unusedLocation);
+  },
+  discard: async (run) => {
+    const { output } = placeOf(run);
+    await discardStagings(run.settings.home, mergeOf(run), run.claim.attempt);
+    if (!(await isNamed(run.registry.db, output))) await discard(output);
+  },
+};
+
+function mergeOf({ claim, mergeId }: Pick<JobRun, "claim" | "mergeId">): string {
+  if (mergeId === null) throw new Error(`job ${claim.jobId} has no merge`);
+  return mergeId;
+}
+
+function placeOf(run: Pick<JobRun, "claim" | "mergeId" | "settings">) {
+  return mergedFolder(run.settings.home, mergeOf(run), run.claim.attempt);
+}
+
+/** Takes over a finished folder; one that is not this merge's result is set aside, not overwritten. */
+async function adoptFinished(run: JobRun, work: MergeWork): Promise<Made | null> {
+  const { output } = placeOf(run);
+  if (!(await exists(output))) return null;
+  await run.emit({ type: "progress-note", data: { message: `checking the finished folder ${output}` } });
+  const adopted = await readFinished(run, output, work.recipeDigest as Digest);
+  if (adopted === null) {
+    const aside = await setAside(output, run.claim.attempt);
+    const message = `${output} stood where this merge writes but is not its result; it was moved to ${aside}.`;
+    await run.emit({ type: "warning", data: { code: "OUTPUT_SET_ASIDE", message, subject: output } });
+    return null;
+  }
+  const { facts, record } = adopted;
+  return { facts, digests: checkpointDigests(facts), recipeDigest: record.recipeDigest, report: ADOPTED };
+}
+
+async function readFinished(run: JobRun, folder: string, recipe: Digest) {
+  try {
+    return await adoptMerge(
+      { folder, facts: await readCheckpoint(folder, { roots: null }) },
+      recipe,
+      run.engine,
+    );
+  } catch (error) {
+    run.signal.throwIfAborted();
+    if (error instanceof AppError) return null;
+    throw error;
+  }
+}
+
+/** Such a folder was checked before it was renamed into view; its report was lost with the process. */
+const ADOPTED: CheckReport = {
+  verdict: "PASSED",
+  checks: [
+    {
+      level: 1,
+      name: "taken over by digest after an interruption",
+      passed: true,
+      detail: "every tensor was read again and has the digest that was recorded when the merge was checked",
+    },
+  ],
+  warnings: [],
+};
+
+async function execute(run: JobRun, work: MergeWork): Promise<Made> {
+  const { base, sources, recipe } = work;
+  const { plan } = planLoaded({ base, sources, tokenizer: recipe.tokenizer, strictBase: false });
+  const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
+  const hint = ({ location, label }: LoadedVersion) => ({ path: location, ref: label });
+  return await run.follow(
+    executeMerge(
+      {
+        plan,
+        base: locate(base),
+        sources: sources.map(locate),
+        ...placeOf(run),
+        weights: sources.map((source) => source.weight),
+        recipe,
+        hints: { base: hint(base), sources: sources.map(hint) },
+      },
+      run.engine,
+    ),
+  );
+}

@@ -1,0 +1,57 @@
+import { allTensors } from "../core/checkpoint.ts";
+import type { Digest } from "../core/identity.ts";
+import { ENGINE, type MergeRecord } from "../core/record.ts";
+import { runVerify } from "../engine/verify.ts";
+import type { LoadedVersion } from "../registry/checkpoints.ts";
+import { planLoaded } from "../registry/merge-plan.ts";
+import { loadMergeWork, type MergeWork, recordVerify } from "../registry/merges.ts";
+import { readCheckpoint } from "../storage/checkpoint.ts";
+import type { JobDefinition } from "./job.ts";
+
+/** Derives a merged version again from its inputs and compares recorded, stored and derived digests. */
+export const verifyMerge: JobDefinition = {
+  kind: "VERIFY_MERGE",
+  concurrency: 1,
+  handle: async (run) => {
+    if (run.mergeId === null) throw new Error(`job ${run.claim.jobId} has no merge`);
+    const work = await loadMergeWork(run.registry.db, run.mergeId);
+    const { version, base, sources, recipe } = work;
+    if (version === null) throw new Error(`merge ${run.mergeId} has no version`);
+    const { plan } = planLoaded({ base, sources, tokenizer: recipe.tokenizer, strictBase: false });
+    const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
+    const report = await run.follow(
+      runVerify(
+        {
+          plan,
+          base: locate(base),
+          sources: sources.map(locate),
+          // Read afresh: whether the files are still what was recorded is the question.
+          merged: {
+            folder: version.location,
+            facts: await readCheckpoint(version.location, { roots: null }),
+          },
+          record: recordOf(work, version),
+        },
+        run.engine,
+      ),
+    );
+    const verdict = report.verdict === "IDENTICAL" ? "PASSED" : "FAILED";
+    await run.write(() => recordVerify(run.registry, run.claim, { verdict, report }));
+  },
+};
+
+/** What the database says of the merge; the folder's own graftwork.json could have been changed with the weights. */
+function recordOf({ recipe, recipeDigest, merge }: MergeWork, version: LoadedVersion): MergeRecord {
+  return {
+    schema: 1,
+    recipe,
+    recipeDigest: recipeDigest as Digest,
+    output: {
+      version: version.digest,
+      weights: version.weightsDigest,
+      tensors: Object.fromEntries(allTensors(version.facts).map((tensor) => [tensor.name, tensor.digest!])),
+    },
+    engine: { ...ENGINE, version: merge.engineVersion ?? ENGINE.version },
+    hints: { base: {}, sources: [] },
+  };
+}

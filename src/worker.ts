@@ -1,0 +1,59 @@
+import { hostname } from "node:os";
+import { readSettings } from "./config.ts";
+import { AppError } from "./core/errors.ts";
+import { JOBS } from "./jobs/index.ts";
+import { type JobContext, runDelivery } from "./jobs/job.ts";
+import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
+import { failLostJobs } from "./registry/jobs.ts";
+
+/** How often jobs are looked for that the queue has given up, in milliseconds. */
+const LOST_JOBS_MS = 15_000;
+
+export interface RunningWorker {
+  /** Hands running jobs back to the queue. Close the registry with it, which waits for them to let go. */
+  stop(): void;
+}
+
+/** Takes jobs of every kind from the queue until it is stopped. */
+export async function startWorker(parts: Omit<JobContext, "workerId" | "stopping">): Promise<RunningWorker> {
+  const stopping = new AbortController();
+  const ctx: JobContext = { ...parts, workerId: `${hostname()}/${process.pid}`, stopping: stopping.signal };
+  const { registry, log } = parts;
+  const endLost = async () => {
+    const lost = await failLostJobs(registry).catch(() => 0);
+    if (lost > 0) log.warn("jobs failed because their workers were lost", { jobs: lost });
+  };
+  await endLost();
+  const timer = setInterval(endLost, LOST_JOBS_MS);
+  for (const job of JOBS) {
+    await registry.queue.work(job.kind, job.concurrency, (delivery) => runDelivery(ctx, job, delivery));
+  }
+  return {
+    stop: () => {
+      clearInterval(timer);
+      stopping.abort(new Error("the worker is being stopped"));
+    },
+  };
+}
+
+async function main(): Promise<void> {
+  const settings = readSettings();
+  if (settings.databaseUrl === null) {
+    throw new AppError(
+      "BAD_SETTING",
+      "the environment variable DATABASE_URL is not set: a worker of its own needs the Postgres that its server uses. " +
+        "Without one, `npm start` runs server and worker in one process.",
+    );
+  }
+  const log = logFor(settings);
+  const registry = await openRegistry(settings.databaseUrl, log);
+  const worker = await startWorker({ registry, settings, log });
+  stopOnSignals(async () => {
+    const closed = registry.close();
+    worker.stop();
+    await closed;
+  }, log);
+  process.stdout.write(`Graftwork worker is ready (process ${process.pid})\n`);
+}
+
+if (import.meta.main) await runMain(main);
