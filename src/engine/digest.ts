@@ -2,7 +2,8 @@ import { join } from "node:path";
 import type { CheckpointFacts, TensorFacts, TensorStats, WeightFile } from "../core/checkpoint.ts";
 import type { Digest } from "../core/identity.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
-import { runTensorTasks, type TensorResult, type TensorTask } from "./pool.ts";
+import type { TensorTask } from "./pool.ts";
+import { runTasks } from "./run-tasks.ts";
 
 /**
  * Reads every tensor of a folder once and returns its facts with a sha256 digest and statistics for each.
@@ -13,17 +14,8 @@ export async function* digestCheckpoint(
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, CheckpointFacts> {
   const tasks = facts.weights.flatMap((file) => file.tensors.map((tensor) => readTask(folder, file, tensor)));
-  const total = tasks.reduce((sum, task) => sum + task.input.bytes, 0);
   yield { type: "stage", stage: "digest", message: `reading ${tasks.length} tensors` };
-  const results = new Map<string, TensorResult>();
-  let done = 0;
-  for await (const event of runTensorTasks(tasks, poolOptions(options))) {
-    if (event.type === "tensor") results.set(event.result.name, event.result);
-    else {
-      done += event.bytes;
-      yield { type: "progress", stage: "digest", done, total };
-    }
-  }
+  const results = yield* runTasks({ stage: "digest", tasks }, options);
   return withResults(facts, (tensor) => {
     const result = results.get(tensor.name)!;
     return { digest: result.inputDigest, stats: result.inputStats };
@@ -36,15 +28,6 @@ function readTask(folder: string, file: WeightFile, tensor: TensorFacts): Tensor
     dtype: tensor.dtype,
     shape: tensor.shape,
     input: { path: join(folder, file.path), offset: tensor.begin, bytes: tensor.end - tensor.begin },
-  };
-}
-
-/** The pool's options without the keys that are absent (exactOptionalPropertyTypes). */
-export function poolOptions({ threads, signal, failpoint }: EngineOptions) {
-  return {
-    threads,
-    ...(signal && { signal }),
-    ...(failpoint === "mid-tensor" && { failpoint: "mid-tensor" as const }),
   };
 }
 

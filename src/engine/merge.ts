@@ -30,9 +30,10 @@ import {
   syncTree,
   writeText,
 } from "../storage/staging.ts";
-import { poolOptions, withResults } from "./digest.ts";
+import { withResults } from "./digest.ts";
 import { type EngineEvent, type EngineOptions, failAt } from "./events.ts";
-import { runTensorTasks, type TensorResult } from "./pool.ts";
+import type { TensorResult } from "./pool.ts";
+import { runTasks } from "./run-tasks.ts";
 import { sampleRows } from "./sample.ts";
 import { type TaskInputs, tensorTasks } from "./tasks.ts";
 
@@ -177,31 +178,12 @@ async function layOutShards({ plan, base, staging }: MergeInput): Promise<void> 
   }
 }
 
-async function* execute(
-  input: MergeInput,
-  options: MergeOptions,
-): AsyncGenerator<EngineEvent, Map<string, TensorResult>> {
-  const { plan, staging } = input;
+function execute(input: MergeInput, options: MergeOptions) {
   const tasks = tensorTasks(input).map((task, i) => {
-    const step = plan.steps[i]!;
-    return { ...task, output: { path: join(staging, step.file), offset: step.outputBegin } };
+    const step = input.plan.steps[i]!;
+    return { ...task, output: { path: join(input.staging, step.file), offset: step.outputBegin } };
   });
-  const total = plan.steps.reduce((sum, step) => sum + step.bytes, 0);
-  const results = new Map<string, TensorResult>();
-  const { failWritesAfter } = options;
-  let done = 0;
-  const pool = runTensorTasks(tasks, {
-    ...poolOptions(options),
-    ...(failWritesAfter !== undefined && { failWritesAfter }),
-  });
-  for await (const event of pool) {
-    if (event.type === "tensor") results.set(event.result.name, event.result);
-    else {
-      done += event.bytes;
-      yield { type: "progress", stage: "merge", done, total };
-    }
-  }
-  return results;
+  return runTasks({ stage: "merge", tasks, failWritesAfter: options.failWritesAfter }, options);
 }
 
 function outcomesOf(

@@ -13,9 +13,10 @@ import { requireRunnable } from "../core/plan.ts";
 import { makeRecipe, recipeDigest } from "../core/recipe.ts";
 import { type MergeRecord, parseMergeRecord } from "../core/record.ts";
 import { readRecordFile } from "../storage/checkpoint.ts";
-import { digestCheckpoint, finish, poolOptions, withResults } from "./digest.ts";
+import { digestCheckpoint, finish, withResults } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
-import { runTensorTasks, type TensorResult } from "./pool.ts";
+import type { TensorResult } from "./pool.ts";
+import { runTasks } from "./run-tasks.ts";
 import { type TaskInputs, tensorTasks } from "./tasks.ts";
 
 export interface VerifyInput extends TaskInputs {
@@ -60,17 +61,8 @@ export async function* runVerify(
     const tensor = stored.get(task.name);
     return { ...task, ...(tensor && { compare: storedRange(input.merged.folder, tensor) }) };
   });
-  const total = tasks.reduce((sum, task) => sum + task.input.bytes, 0);
   yield { type: "stage", stage: "verify", message: `deriving ${tasks.length} tensors again` };
-  const results = new Map<string, TensorResult>();
-  let done = 0;
-  for await (const event of runTensorTasks(tasks, poolOptions(options))) {
-    if (event.type === "tensor") results.set(event.result.name, event.result);
-    else {
-      done += event.bytes;
-      yield { type: "progress", stage: "verify", done: Math.min(done, total), total };
-    }
-  }
+  const results = yield* runTasks({ stage: "verify", tasks }, options);
   return compare(input, results);
 }
 
