@@ -1,14 +1,14 @@
 import { useSyncExternalStore } from "react";
+import type { ModelKind } from "../../src/client/types.ts";
 
-export const KINDS = ["BASE", "ADAPTER", "MERGED", "QUANTIZED"] as const;
-export type Kind = (typeof KINDS)[number];
+export const KINDS = ["BASE", "ADAPTER", "MERGED", "QUANTIZED"] as const satisfies readonly ModelKind[];
 
 export const VERSION_TABS = ["overview", "lineage", "tensors", "recipe"] as const;
 export type VersionTab = (typeof VERSION_TABS)[number];
 
 /** Every state of the console that can be linked to; `formatRoute` and `parseRoute` are inverses. */
 export type Route =
-  | { readonly page: "models"; readonly kind: Kind | null; readonly after: string | null }
+  | { readonly page: "models"; readonly kind: ModelKind | null; readonly after: string | null }
   | {
       readonly page: "version";
       readonly ref: string;

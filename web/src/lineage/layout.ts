@@ -15,6 +15,8 @@ export interface LayoutSize {
   /** All lengths are in user units of the SVG (CSS pixels at 100 %). */
   readonly nodeWidth: number;
   readonly nodeHeight: number;
+  /** Height of the way that an edge takes past the nodes of a column. */
+  readonly laneHeight: number;
   /** Room between columns, for the edges and their labels. */
   readonly gapX: number;
   readonly gapY: number;
@@ -48,7 +50,14 @@ export interface Layout<E extends LayoutEdge> {
   readonly height: number;
 }
 
-export const SIZE: LayoutSize = { nodeWidth: 208, nodeHeight: 64, gapX: 132, gapY: 28, margin: 12 };
+export const SIZE: LayoutSize = {
+  nodeWidth: 200,
+  nodeHeight: 60,
+  laneHeight: 16,
+  gapX: 92,
+  gapY: 24,
+  margin: 12,
+};
 
 /** A node, or a place that an edge passes through. */
 interface Slot {
@@ -197,23 +206,19 @@ interface Placing<E extends LayoutEdge> {
 }
 
 function place<E extends LayoutEdge>({ columns, chains, size }: Placing<E>): Layout<E> {
-  const { nodeWidth, nodeHeight, gapX, gapY, margin } = size;
-  const rows = Math.max(0, ...columns.map((column) => column.length));
-  const step = nodeHeight + gapY;
-  const height = Math.max(0, rows * step - gapY);
+  const { nodeWidth, gapX, margin } = size;
+  const { middles, height } = rowMiddles(columns, size);
   const x = (item: Slot) => margin + item.column * (nodeWidth + gapX);
-  // Short columns stand in the middle.
-  const top = (item: Slot) => margin + ((rows - columns[item.column]!.length) * step) / 2 + item.row * step;
-  const middle = (item: Slot) => top(item) + nodeHeight / 2;
+  const y = (item: Slot) => margin + middles.get(item)!;
   return {
     nodes: columns
       .flat()
       .filter((item) => item.isNode)
-      .map((item) => ({ id: item.id, column: item.column, x: x(item), y: top(item) })),
+      .map((item) => ({ id: item.id, column: item.column, x: x(item), y: y(item) - size.nodeHeight / 2 })),
     edges: chains.map(({ edge, slots }) => {
       const points = slots.flatMap((item, i) => {
-        const left = { x: x(item), y: middle(item) };
-        const right = { x: x(item) + nodeWidth, y: middle(item) };
+        const left = { x: x(item), y: y(item) };
+        const right = { x: x(item) + nodeWidth, y: y(item) };
         return i === 0 ? [right] : i === slots.length - 1 ? [left] : [left, right];
       });
       return { edge, points, label: halfway(points) };
@@ -221,6 +226,22 @@ function place<E extends LayoutEdge>({ columns, chains, size }: Placing<E>): Lay
     width: Math.max(0, columns.length * (nodeWidth + gapX) - gapX) + 2 * margin,
     height: height + 2 * margin,
   };
+}
+
+/** Height of the middle of every slot, margin apart, and of the tallest column; shorter ones stand in the middle. */
+function rowMiddles(columns: readonly Slot[][], { nodeHeight, laneHeight, gapY }: LayoutSize) {
+  const tall = (item: Slot) => (item.isNode ? nodeHeight : laneHeight);
+  const heights = columns.map((column) => column.reduce((sum, item) => sum + tall(item) + gapY, -gapY));
+  const height = Math.max(0, ...heights);
+  const middles = new Map<Slot, number>();
+  columns.forEach((column, i) => {
+    let top = (height - heights[i]!) / 2;
+    for (const item of column) {
+      middles.set(item, top + tall(item) / 2);
+      top += tall(item) + gapY;
+    }
+  });
+  return { middles, height };
 }
 
 function halfway(points: readonly Point[]): Point {

@@ -1,0 +1,182 @@
+import { useState } from "react";
+import type { JobEvent, JobFacts } from "../../../src/client/documents.ts";
+import type { Verdict } from "../../../src/client/types.ts";
+import { ask } from "../api.ts";
+import { type JobHead, jobCancelDocument, type Refusal } from "../documents.ts";
+import { describeEvent, eventTitle, eventTone, isOver, nextStep } from "../jobs/events.ts";
+import { ProgressView } from "../jobs/progress-view.tsx";
+import { useJob } from "../jobs/use-job.ts";
+import { versionRoute } from "../router.ts";
+import { StateChip } from "../ui/badges.tsx";
+import { formatDuration, formatUtc } from "../ui/format.ts";
+import { Link } from "../ui/link.tsx";
+import { Failure, Findings, Notice, UserErrors } from "../ui/notice.tsx";
+import { Loading, Page } from "../ui/page.tsx";
+import { Time } from "../ui/time.tsx";
+import { MissingPage } from "./missing.tsx";
+
+const TITLES: Record<JobFacts["kind"], string> = {
+  IMPORT_VERSION: "Import",
+  RUN_MERGE: "Merge",
+  VERIFY_MERGE: "Verification",
+};
+
+export function JobPage({ id }: { readonly id: string }) {
+  const followed = useJob(id);
+  const { job, head, missing, error, events, live, retry } = followed;
+  if (missing) return <MissingPage what="There is no job with this address that you may see." />;
+  if (!job || !head) {
+    return (
+      <Page title="Job" narrow>
+        {error ? <Failure error={error} retry={retry} /> : <Loading what="the job" />}
+      </Page>
+    );
+  }
+  const over = isOver(job.state);
+  return (
+    <Page
+      title={`${TITLES[job.kind]}${head.model ? ` into ${head.model.name}` : ""}`}
+      above={
+        <div>
+          <StateChip state={job.state} />
+        </div>
+      }
+      lead={<Times head={head} attempt={job.attempt} />}
+      actions={!over && <Cancel id={job.id} />}
+      narrow
+    >
+      <Outcome job={job} />
+      {!over && <ProgressView job={job} samples={followed.samples} />}
+      {error ? <Failure error={error} retry={retry} /> : null}
+      {!live && (
+        <Notice tone="warn" title="The server does not answer">
+          <p>Trying again. The job goes on without this page, and nothing it says is missed.</p>
+        </Notice>
+      )}
+      <section className="stack">
+        <h2>Events</h2>
+        {events.length === 0 ? <Loading what="events" /> : <Events events={events} since={head.createdAt} />}
+      </section>
+      {!over && <p className="muted">You can leave this page: its address brings you back.</p>}
+    </Page>
+  );
+}
+
+function Times({ head, attempt }: { readonly head: JobHead; readonly attempt: number }) {
+  const { createdAt, startedAt, finishedAt } = head;
+  const took = startedAt && finishedAt ? (Date.parse(finishedAt) - Date.parse(startedAt)) / 1000 : null;
+  return (
+    <>
+      Asked for <Time iso={createdAt} />
+      {took !== null && `; took ${formatDuration(took)}`}
+      {attempt > 1 && `; attempt ${attempt}`}
+    </>
+  );
+}
+
+function Cancel({ id }: { readonly id: string }) {
+  const [busy, setBusy] = useState(false);
+  const [errors, setErrors] = useState<readonly Refusal[]>([]);
+  const [failure, setFailure] = useState<unknown>(null);
+  const cancel = async () => {
+    setBusy(true);
+    setFailure(null);
+    try {
+      const { jobCancel } = await ask(jobCancelDocument, { input: { job: id } });
+      setErrors(jobCancel.userErrors);
+    } catch (error) {
+      setFailure(error);
+    }
+    setBusy(false);
+  };
+  return (
+    <>
+      <button type="button" className="danger" onClick={cancel} disabled={busy}>
+        {busy ? "Cancelling…" : "Cancel"}
+      </button>
+      <UserErrors title="It was not cancelled" errors={errors} />
+      {failure ? <Failure error={failure} retry={cancel} /> : null}
+    </>
+  );
+}
+
+function Outcome({ job }: { readonly job: JobFacts }) {
+  if (job.state === "FAILED" && job.error) {
+    const { code, message, reasons } = job.error;
+    return (
+      <Notice tone="bad" title={`Failed: ${code}`}>
+        {reasons.length > 0 ? <Findings findings={reasons} /> : <p>{message}</p>}
+        <p>
+          <strong>Next:</strong> {nextStep(code)}
+        </p>
+      </Notice>
+    );
+  }
+  if (job.state === "CANCELLED") {
+    return (
+      <Notice tone="warn" title="Cancelled">
+        <p>Nothing was kept. Start it again whenever you like.</p>
+      </Notice>
+    );
+  }
+  if (job.state !== "SUCCEEDED") return null;
+  return <Success job={job} />;
+}
+
+function Success({ job }: { readonly job: JobFacts }) {
+  const { result } = job;
+  if (!result) return null;
+  const version = result.__typename === "VerifyResult" ? null : result.version;
+  const verdict =
+    result.__typename === "MergeResult"
+      ? result.merge?.verdict
+      : result.__typename === "VerifyResult"
+        ? result.verdict
+        : null;
+  const cached = result.__typename === "MergeResult" && result.cached === true;
+  return (
+    <Notice
+      tone={verdict === "FAILED" ? "bad" : "good"}
+      title={cached ? "Done: this merge was made before" : "Done"}
+    >
+      {verdict && <p>{VERDICTS[verdict]}</p>}
+      {version && (
+        <div className="actions">
+          <Link to={versionRoute(version.ref)} className="button primary">
+            Open {version.ref}
+          </Link>
+          <Link to={versionRoute(version.ref, "lineage")} className="button">
+            Lineage
+          </Link>
+        </div>
+      )}
+    </Notice>
+  );
+}
+
+const VERDICTS: Record<Verdict, string> = {
+  PASSED:
+    "Checked: names, shapes and types are the base's, what was not touched is identical, what was is as derived.",
+  WARNED: "Checked, with warnings: see the events.",
+  FAILED: "The check found something wrong: see the events.",
+};
+
+function Events({ events, since }: { readonly events: readonly JobEvent[]; readonly since: string }) {
+  const start = Date.parse(since);
+  return (
+    <ol className="events card" aria-live="polite" aria-relevant="additions">
+      {events.map((event) => (
+        <li key={event.number}>
+          <span className="seq">{event.number}</span>
+          <time className="at" dateTime={event.at} title={formatUtc(event.at)}>
+            + {formatDuration(Math.max(0, Date.parse(event.at) - start) / 1000)}
+          </time>
+          <span>
+            <span className={`badge ${eventTone(event.type)}`}>{eventTitle(event.type)}</span>
+          </span>
+          <span className="said">{describeEvent(event)}</span>
+        </li>
+      ))}
+    </ol>
+  );
+}

@@ -1,0 +1,29 @@
+import { HOME } from "../router.ts";
+import { useSession } from "../session.tsx";
+import { Link } from "../ui/link.tsx";
+import { Page } from "../ui/page.tsx";
+
+/** For what does not exist, and for what the viewer may not see: the two look the same on purpose. */
+export function MissingPage({ what }: { readonly what: string }) {
+  const { viewer } = useSession();
+  return (
+    <Page title="Nothing here" narrow>
+      <p>
+        {what} {viewer ? "" : "You are not signed in: only public models are visible."}
+      </p>
+      <div className="actions">
+        <Link to={HOME} className="button primary">
+          All models
+        </Link>
+        {!viewer && (
+          <Link
+            to={{ page: "signin", next: window.location.pathname + window.location.search }}
+            className="button"
+          >
+            Sign in
+          </Link>
+        )}
+      </div>
+    </Page>
+  );
+}
