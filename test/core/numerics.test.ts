@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { bf16ToNumber, f16ToNumber, floatFromBits, widen } from "../../src/core/dtype.ts";
 import { asLowRankUpdate, evaluate, lowRankUpdate } from "../../src/core/expr.ts";
 import { bitsToNumber, fma32, mergeRow, rankBlocks, roundToBits } from "../../src/core/numerics.ts";
+import { exactFma, mergeReference, randomCase, seeded } from "../support/canonical.ts";
 
 describe("the canonical arithmetic", () => {
   // Made with torch 2.13: W in bf16, scaled delta D in float32, bf16(W + D).
@@ -28,6 +29,45 @@ describe("the canonical arithmetic", () => {
     expect(Math.fround(x * y + odd)).toBe(1 + 2 ** -22);
     expect(fma32(x, y, odd)).toBe(odd);
     expect(fma32(-x, y, -odd)).toBe(-odd);
+  });
+
+  it("multiplies and adds as whole numbers do, over the whole range of float32", () => {
+    const random = seeded(7);
+    const anyFloat = () => floatFromBits((random() * 2 ** 32) >>> 0);
+    let compared = 0;
+    for (let i = 0; i < 60_000; i++) {
+      const [a, b] = [anyFloat(), anyFloat()];
+      // Half of the addends lie near the product, where cancellation and midpoints are.
+      const c = i % 2 === 0 ? anyFloat() : Math.fround(a * b * (random() - 0.5));
+      if (![a, b, c, a * b].every((v) => Number.isFinite(v) && Math.abs(v) < 2 ** 126)) continue;
+      expect(fma32(a, b, c)).toBe(exactFma(a, b, c));
+      compared++;
+    }
+    expect(compared).toBeGreaterThan(30_000);
+  });
+
+  it.each([
+    ["BF16", 16],
+    ["F16", 5],
+    ["F32", 193],
+  ] as const)("merges rows in %s at rank %i as the kernels' own reference does", (dtype, rank) => {
+    const example = randomCase({ dtype, rows: 3, cols: 21, rank }, 11);
+    const a = Float64Array.from(example.a);
+    const rows = Array.from({ length: 3 }, (_, i) => {
+      const weight = Float64Array.from(example.w.slice(i * 21, (i + 1) * 21), (bits) =>
+        bitsToNumber(dtype, bits),
+      );
+      return [
+        ...mergeRow({
+          weight,
+          a,
+          b: Float64Array.from(example.b.slice(i * rank, (i + 1) * rank)),
+          scale: example.scale,
+          dtype,
+        }),
+      ];
+    });
+    expect(rows.flat()).toEqual(mergeReference(example));
   });
 
   it("splits ranks over 192 into blocks as MKL does", () => {
