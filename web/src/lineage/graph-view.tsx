@@ -4,11 +4,11 @@ import { formatRoute, navigate, versionRoute } from "../router.ts";
 import { formatCount, sentence, words } from "../ui/format.ts";
 import { isPlainClick } from "../ui/link.tsx";
 import { Scroll } from "../ui/scroll.tsx";
-import { edgeLabel, type Graph, type GraphEdge, shorten } from "./graph.ts";
+import { edgeLabel, type Graph, type GraphEdge, shorten, splitRef } from "./graph.ts";
 import { curve, layoutLineage, type PlacedEdge, type PlacedNode, SIZE } from "./layout.ts";
 import { shapePath } from "./shapes.ts";
 
-const LABEL = { charWidth: 6.7, height: 18 };
+const LABEL = { charWidth: 6.4, height: 17 };
 
 /** The lineage drawn from left to right. Every node is a link; hovering or focusing one marks its edges. */
 export function GraphView({ graph }: { readonly graph: Graph }) {
@@ -84,7 +84,7 @@ function Edge({ placed, near }: { readonly placed: PlacedEdge<GraphEdge>; readon
 function EdgeLabel({ placed }: { readonly placed: PlacedEdge<GraphEdge> }) {
   const text = edgeLabel(placed.edge);
   const { x, y } = placed.label;
-  const width = text.length * LABEL.charWidth + 8;
+  const width = text.length * LABEL.charWidth + 6;
   return (
     // biome-ignore lint/a11y/noAriaHiddenOnFocusable: a <g> takes no focus; the list below says the same in order
     <g className="edge-label" aria-hidden="true">
@@ -107,7 +107,9 @@ function Node({ placed, version, here, onNear }: NodeProps) {
   const { x, y } = placed;
   const box = { x, y, width: SIZE.nodeWidth, height: SIZE.nodeHeight };
   const to = versionRoute(version.ref, "lineage");
-  const what = `${sentence(words(version.kind))}, ${formatCount(version.parameters)} ${version.dtype}`;
+  const [owner, name] = splitRef(version.ref);
+  const kind = sentence(words(version.kind));
+  const what = `${formatCount(version.parameters)} parameters, ${version.dtype}`;
   const go = (event: MouseEvent) => {
     if (!isPlainClick(event)) return;
     event.preventDefault();
@@ -118,7 +120,7 @@ function Node({ placed, version, here, onNear }: NodeProps) {
     <a
       href={formatRoute(to)}
       className={`node ${version.kind.toLowerCase()}${here ? " here" : ""}`}
-      aria-label={`${version.ref}: ${what}`}
+      aria-label={`${version.ref}: ${kind}, ${what}`}
       aria-current={here ? "page" : undefined}
       onClick={go}
       onMouseEnter={() => onNear(placed.id)}
@@ -126,14 +128,14 @@ function Node({ placed, version, here, onNear }: NodeProps) {
       onFocus={() => onNear(placed.id)}
       onBlur={() => onNear(null)}
     >
-      <title>{version.ref}</title>
+      <title>{`${version.ref}\n${what}`}</title>
       <rect className="ring" x={x - 5} y={y - 5} width={box.width + 10} height={box.height + 10} rx="8" />
       <path className="shape" d={shapePath(version.kind, box)} />
       <text className="name" x={middle} y={y + 27} textAnchor="middle">
-        {shorten(version.ref, 22)}
+        {shorten(name, 19)}
       </text>
       <text className="what" x={middle} y={y + 44} textAnchor="middle">
-        {what}
+        {shorten(`${owner} · ${kind}`, 24)}
       </text>
     </a>
   );

@@ -81,6 +81,12 @@ export function buildTree({ nodes, edges }: Pick<Graph, "nodes" | "edges">): Tre
   return [...nodes.keys()].filter((id) => !hasParent.has(id)).map((id) => item(id, null));
 }
 
+/** `demo/base@7` → `demo` and `base@7`. */
+export function splitRef(ref: string): readonly [owner: string, name: string] {
+  const cut = ref.indexOf("/");
+  return [ref.slice(0, Math.max(0, cut)), ref.slice(cut + 1)];
+}
+
 /** A reference that fits a node: the end is what tells versions of one model apart, so the middle goes. */
 export function shorten(text: string, max: number): string {
   if (text.length <= max) return text;

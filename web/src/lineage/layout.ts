@@ -51,10 +51,10 @@ export interface Layout<E extends LayoutEdge> {
 }
 
 export const SIZE: LayoutSize = {
-  nodeWidth: 200,
+  nodeWidth: 190,
   nodeHeight: 60,
   laneHeight: 16,
-  gapX: 92,
+  gapX: 104,
   gapY: 24,
   margin: 12,
 };

@@ -6,6 +6,7 @@ import { Link } from "./link.tsx";
 interface PagerProps {
   readonly shown: number;
   readonly total: number | null;
+  /** The plural, e.g. `tensors`. */
   readonly what: string;
   readonly pageInfo: PageInfo;
   /** The address of this list from a cursor on; null: from the start. */
@@ -16,12 +17,14 @@ interface PagerProps {
 /** How many of how many, and the way on. The way back is the browser's, and "First page". */
 export function Pager({ shown, total, what, pageInfo, at, after }: PagerProps) {
   const all = after === null && !pageInfo.hasNextPage;
+  const count = all || total === null ? shown : total;
+  const noun = count === 1 ? what.replace(/s$/, "") : what;
   return (
     <nav className="pager" aria-label={`Pages of ${what}`}>
       <span>
         {all || total === null
-          ? `${formatWhole(shown)} ${what}`
-          : `${formatWhole(shown)} of ${formatWhole(total)} ${what}`}
+          ? `${formatWhole(shown)} ${noun}`
+          : `${formatWhole(shown)} of ${formatWhole(total)} ${noun}`}
       </span>
       <span className="actions">
         {after !== null && (
