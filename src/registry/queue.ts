@@ -2,6 +2,8 @@ import { fromPrisma, PgBoss } from "pg-boss";
 import type { JobKind } from "../../prisma/client/client.ts";
 import type { Tx } from "./db.ts";
 
+export type { JobKind };
+
 /** The queue's name for each kind of job. */
 export const QUEUE_OF: Readonly<Record<JobKind, string>> = {
   IMPORT_VERSION: "import-version",
