@@ -154,18 +154,15 @@ export interface NewEdge {
 
 /** Records where a version came from; a second time is the same as once. */
 export async function storeEdge(tx: Tx, edge: NewEdge): Promise<void> {
-  const { parentId, childId, relation, position } = edge;
+  const { parentId, childId } = edge;
   const [parent, child] = await Promise.all([
     tx.version.findUniqueOrThrow({ where: { id: parentId }, select: { digest: true } }),
     tx.version.findUniqueOrThrow({ where: { id: childId }, select: { namespaceId: true } }),
   ]);
   // A version is no ancestor of itself: an adapter may leave its base as it was, byte for byte.
   if (parentId === childId) return;
-  await tx.lineageEdge.upsert({
-    where: { childId_relation_position_parentId: { childId, relation, position, parentId } },
-    create: { ...edge, namespaceId: child.namespaceId, parentDigest: parent.digest },
-    update: {},
-  });
+  const row = { ...edge, namespaceId: child.namespaceId, parentDigest: parent.digest };
+  await tx.lineageEdge.createMany({ data: [row], skipDuplicates: true });
 }
 
 /** A stored version as plans and engines take it. */

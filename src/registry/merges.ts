@@ -98,11 +98,9 @@ export async function startMerge(
 }
 
 async function storeRecipe(tx: Tx, namespaceId: string, { recipe, recipeDigest }: PlannedMerge) {
-  return await tx.recipe.upsert({
-    where: { namespaceId_digest: { namespaceId, digest: recipeDigest } },
-    create: { namespaceId, digest: recipeDigest, document: toJson(recipe) },
-    update: {},
-  });
+  const row = { namespaceId, digest: recipeDigest };
+  await tx.recipe.createMany({ data: [{ ...row, document: toJson(recipe) }], skipDuplicates: true });
+  return await tx.recipe.findUniqueOrThrow({ where: { namespaceId_digest: row } });
 }
 
 /** A result of the recipe that passed every check so far; one in the wanted model first, then the newest. */

@@ -150,11 +150,9 @@ export interface ModelRequest {
 /** The model of that name, made if missing. Throws KIND_DIFFERS. */
 export async function findOrMakeModel(tx: Tx, request: ModelRequest): Promise<Model> {
   const { namespaceId, name, kind, visibility } = request;
-  const model = await tx.model.upsert({
-    where: { namespaceId_name: { namespaceId, name: name.name } },
-    create: { namespaceId, name: name.name, kind, visibility },
-    update: {},
-  });
+  const row = { namespaceId, name: name.name };
+  await tx.model.createMany({ data: [{ ...row, kind, visibility }], skipDuplicates: true });
+  const model = await tx.model.findUniqueOrThrow({ where: { namespaceId_name: row } });
   requireKind(model, kind, name);
   return model;
 }
@@ -166,8 +164,10 @@ export async function findOrMakeModel(tx: Tx, request: ModelRequest): Promise<Mo
 export async function writableNamespace(tx: Tx, ctx: ViewerContext, name: ModelName): Promise<string> {
   const { viewer } = ctx;
   if (viewer.isAdmin) {
-    const where = { name: name.namespace };
-    return (await tx.namespace.upsert({ where, create: where, update: {} })).id;
+    const row = { name: name.namespace };
+    // Not an upsert: two of them at the same moment fail one of the two.
+    await tx.namespace.createMany({ data: [row], skipDuplicates: true });
+    return (await tx.namespace.findUniqueOrThrow({ where: row })).id;
   }
   const namespace = await tx.namespace.findUnique({ where: { name: name.namespace } });
   if (!namespace || !viewer.namespaces.has(namespace.id)) {
