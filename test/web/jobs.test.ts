@@ -34,7 +34,8 @@ describe("a job's events", () => {
 
   test.each([
     [{ code: "NOT_FINITE", message: "tensor a holds NaN." }, "NOT_FINITE: tensor a holds NaN."],
-    [{ message: "hello" }, "hello"],
+    [{ stage: "merge", message: "merging 42 of 56 tensors" }, "merging 42 of 56 tensors"],
+    [{ code: "INTERRUPTED", reason: "its worker was stopped" }, "INTERRUPTED: its worker was stopped"],
     [{ stage: "merge" }, "merge"],
     [{ attempt: 2, workerId: "host-1" }, "attempt 2, worker id host-1"],
     [{ counts: { a: 1 }, nothing: null, empty: "" }, 'counts {"a":1}'],

@@ -17,7 +17,7 @@ export function isOver(stateOrType: string): boolean {
 /** One line of text for an event's data: its message if it has one, else its fields. */
 export function describeEvent({ data }: Pick<JobEvent, "data">): string {
   if (typeof data !== "object" || data === null) return data === null ? "" : String(data);
-  const { code, message, ...rest } = data as Record<string, unknown>;
+  const { code, reason, message = reason, ...rest } = data as Record<string, unknown>;
   if (typeof message === "string") return typeof code === "string" ? `${code}: ${message}` : message;
   const all = code === undefined ? rest : { code, ...rest };
   const fields = Object.entries(all).filter(([, value]) => value !== null && value !== "");
@@ -49,11 +49,14 @@ export function eventTone(type: string): string {
   return TONES[type] ?? "";
 }
 
+const DISK = "Free space under GRAFTWORK_HOME on the server, then start it again.";
 const NEXT_STEPS: Record<string, string> = {
-  DISK_FULL: "Free some space under GRAFTWORK_HOME on the server, then start it again.",
-  NO_SPACE: "Free some space under GRAFTWORK_HOME on the server, then start it again.",
-  OUTSIDE_ROOTS: "Move the folder below an allowed root, or add its root to GRAFTWORK_IMPORT_ROOTS.",
-  SOURCE_CHANGED: "Restore the file that is named, or import the folder again as a new version.",
+  DISK_FULL: DISK,
+  NOT_ENOUGH_DISK: DISK,
+  PATH_OUTSIDE_ROOTS:
+    "Move the folder below an allowed root, or add a root to GRAFTWORK_IMPORT_ROOTS and restart.",
+  INPUT_CHANGED: "Restore the file that is named, or import the folder again: that makes a new version.",
+  INTERNAL: "This is a bug: the server's log has the details, under the job's id.",
 };
 
 /** What to do about a failed job, where its code says more than its message. */
