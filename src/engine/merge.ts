@@ -20,7 +20,7 @@ import { restamp } from "../storage/folder.ts";
 import {
   copyInto,
   createShard,
-  discard,
+  discardStaging,
   exists,
   makeStaging,
   outputExists,
@@ -93,8 +93,8 @@ export async function* runMerge(
   await requireFreeDisk(input.output, input.plan.bytesToWrite);
   for (const side of [input.base, ...input.sources]) await requireUnchanged(side.folder, side.facts.files);
   let published = false;
+  const topmostMade = await makeStaging(input.staging);
   try {
-    await makeStaging(input.staging);
     const summary = yield* mergeInto(input, options);
     options.signal?.throwIfAborted();
     await publishFolder(input.staging, input.output);
@@ -102,7 +102,7 @@ export async function* runMerge(
     failAt("after-rename", options.failpoint);
     return { ...summary, facts: await restamp(input.output, summary.facts) };
   } finally {
-    if (!published) await discard(input.staging);
+    if (!published) await discardStaging(input.staging, topmostMade);
   }
 }
 

@@ -1,5 +1,16 @@
 import { constants } from "node:fs";
-import { access, copyFile, mkdir, open, readdir, rename, rm, statfs, writeFile } from "node:fs/promises";
+import {
+  access,
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { FileFacts } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
@@ -29,12 +40,31 @@ export async function requireFreeDisk(folder: string, bytes: number): Promise<vo
   );
 }
 
-/** Makes the folder that is written before the output becomes visible; an older one of the same name is removed. */
-export async function makeStaging(staging: string): Promise<void> {
+/**
+ * Makes the folder that is written before the output becomes visible; an older one of the same name is removed.
+ * @returns the topmost folder that had to be made for it; for `discardStaging`
+ */
+export async function makeStaging(staging: string): Promise<string> {
   await rm(staging, { recursive: true, force: true });
-  await mkdir(staging, { recursive: true }).catch((error) => {
+  const made = await mkdir(staging, { recursive: true }).catch((error) => {
     throw fileError(error, staging);
   });
+  return made ?? staging;
+}
+
+/** Removes a staging folder, and the folders above it that were made for it and hold nothing else. */
+export async function discardStaging(staging: string, topmostMade: string): Promise<void> {
+  await discard(staging);
+  let at = staging;
+  // Ends early at a folder that somebody put something into meanwhile, or removed.
+  while (at !== topmostMade && (await removedEmpty(dirname(at)))) at = dirname(at);
+}
+
+function removedEmpty(folder: string): Promise<boolean> {
+  return rmdir(folder).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Creates a weight file of its final size with its header; the tensors are written into it in any order. */

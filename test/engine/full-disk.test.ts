@@ -39,6 +39,23 @@ describe("a disk that is too small", () => {
     },
   );
 
+  it("takes away again the folders above the output that it had to make, but not what is in them by others", async () => {
+    const input = await prepare(join(folder, "new/deep"));
+    await expect(finish(runMerge(input, { ...options, failWritesAfter: 1 }))).rejects.toMatchObject({
+      code: "DISK_FULL",
+    });
+    expect(await readdir(folder)).toEqual([]);
+
+    const merge = runMerge(input, { ...options, failWritesAfter: 1 });
+    const run = async () => {
+      for await (const event of merge) {
+        if (event.type === "stage") writeFileSync(join(folder, "new/others"), "");
+      }
+    };
+    await expect(run()).rejects.toMatchObject({ code: "DISK_FULL" });
+    expect(await readdir(join(folder, "new"))).toEqual(["others"]);
+  });
+
   it("is refused with NOT_ENOUGH_DISK before anything is written", async () => {
     const input = await prepare(folder);
     const merge = runMerge({ ...input, plan: { ...input.plan, bytesToWrite: 1e17 } }, options);
