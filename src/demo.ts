@@ -1,0 +1,229 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { type Document, document } from "./client/document.ts";
+import {
+  type JobFacts,
+  mergePlanQuery,
+  mergeStartMutation,
+  mergeVerifyMutation,
+  modelImportMutation,
+  type ResultVersion,
+  type Started,
+  versionQuery,
+} from "./client/documents.ts";
+import { GraphqlFailure } from "./client/failure.ts";
+import { followJob } from "./client/follow.ts";
+import type { Client } from "./client/index.ts";
+import type { MergePlanInput, UserError } from "./client/types.ts";
+import { readSettings } from "./config.ts";
+import { AppError } from "./core/errors.ts";
+import { type DemoServer, reachServer } from "./demo-server.ts";
+import { lineageTree, megabytes, say, showProgress, since } from "./demo-show.ts";
+
+/*
+ * The main job on the demo family, only through the GraphQL API: import a base and two adapters, plan, merge, check,
+ * verify, lineage. `--once` stops the server afterwards; the exit code is 0 only when everything succeeded.
+ */
+
+const FAMILY = join(import.meta.dirname, "../test/fixtures/demo");
+const BASE = "demo/base";
+const ADAPTERS = ["sentiment", "customer-support"] as const;
+
+/** The check after a merge and the verification of it, as the API stores them. */
+const reportsQuery: Document<
+  {
+    readonly version: {
+      readonly merge: {
+        readonly report: {
+          readonly verdict: string;
+          readonly checks: readonly {
+            readonly name: string;
+            readonly passed: boolean;
+            readonly detail: string;
+          }[];
+        } | null;
+        readonly verification: {
+          readonly verdict: string;
+          readonly report: { readonly verdict: string; readonly tensors: number } | null;
+        } | null;
+      } | null;
+    } | null;
+  },
+  { readonly ref: string }
+> = document(`
+  query DemoReports($ref: String!) {
+    version(ref: $ref) { merge { report verification { verdict report } } }
+  }
+`);
+
+async function runDemo({ url, client }: DemoServer): Promise<void> {
+  const base = await importModel(client, { folder: "base", model: BASE });
+  const merged: ResultVersion[] = [];
+  for (const name of ADAPTERS) {
+    await importModel(client, { folder: `adapters/${name}`, model: `demo/${name}`, base: BASE });
+    merged.push(await merge(client, name));
+  }
+  say("\nLineage");
+  const { version } = await client.request(versionQuery, { ref: base.ref });
+  for (const line of lineageTree(version!, version!.descendants?.edges ?? [])) say(`  ${line}`);
+  say("\nDigests");
+  for (const made of [base, ...merged]) say(`  ${made.ref}  ${made.digest}`);
+  say(`\nConsole  ${url}/models/${merged[0]!.ref}`);
+}
+
+interface Import {
+  readonly folder: string;
+  readonly model: string;
+  readonly base?: string;
+}
+
+async function importModel(client: Client, { folder, model, base }: Import): Promise<ResultVersion> {
+  say(`\nImport ${model} from ${join("test/fixtures/demo", folder)}`);
+  const started = performance.now();
+  const known = (await client.request(versionQuery, { ref: model })).version?.ref;
+  const { modelImport } = await client.request(modelImportMutation, {
+    input: {
+      source: { local: join(FAMILY, folder) },
+      model,
+      ...(base !== undefined && { base: { ref: base } }),
+      idempotencyKey: randomUUID(),
+    },
+  });
+  const { result } = await follow(client, modelImport, `import ${model}`);
+  const version = result?.__typename === "ImportResult" ? result.version : null;
+  if (!version) throw new AppError("DEMO_FAILED", `the import of ${model} succeeded without a version.`);
+  say(`  ${version.ref}  ${version.digest}`);
+  say(
+    version.ref === known
+      ? `  these bytes were imported before (${since(started)})`
+      : `  imported in ${since(started)}`,
+  );
+  return version;
+}
+
+async function merge(client: Client, name: string): Promise<ResultVersion> {
+  const input = { base: { version: { ref: BASE } }, sources: [{ version: { ref: `demo/${name}` } }] };
+  const output = `demo/${name}-merged`;
+  say(`\nPlan ${BASE} + demo/${name}`);
+  await showPlan(client, input);
+
+  say(`\nMerge into ${output}`);
+  const started = performance.now();
+  const { mergeStart } = await client.request(mergeStartMutation, {
+    input: { ...input, output: { model: output }, idempotencyKey: randomUUID() },
+  });
+  const { result } = await follow(client, mergeStart, `merge ${output}`);
+  const made = result?.__typename === "MergeResult" ? result : null;
+  const version = made?.version;
+  if (!version) throw new AppError("DEMO_FAILED", `the merge into ${output} succeeded without a version.`);
+  say(`  ${version.ref}  ${version.digest}`);
+  say(
+    made.cached
+      ? `  the same recipe was merged before: cached (${since(started)})`
+      : `  merged in ${since(started)}${version.location ? `: ${version.location}` : ""}`,
+  );
+  await verify(client, version);
+  return version;
+}
+
+async function showPlan(client: Client, input: MergePlanInput): Promise<void> {
+  const { mergePlan } = await client.request(mergePlanQuery, { input });
+  requireNone(mergePlan.userErrors, "plan");
+  const plan = mergePlan.plan!;
+  say(`  ${plan.touchedCount} of ${plan.tensorCount} tensors change`);
+  say(`  reads ${megabytes(plan.bytesToRead)}, writes ${megabytes(plan.bytesToWrite)}:`);
+  for (const { path, sizeBytes } of [...plan.outputs, ...plan.files])
+    say(`    ${path}  ${megabytes(sizeBytes)}`);
+  say(`  tokenizer: the ${plan.tokenizer.from.toLowerCase()}'s`);
+  for (const warning of plan.warnings) say(`  warning ${warning.code}: ${warning.message}`);
+  if (plan.cachedVersion) say(`  its result exists: ${plan.cachedVersion.ref}`);
+  if (!plan.runnable) {
+    const reasons = plan.refusals.map((refusal) => `${refusal.code}: ${refusal.message}`);
+    throw new AppError("DEMO_FAILED", `the plan is refused: ${reasons.join(" ")}`);
+  }
+}
+
+async function verify(client: Client, version: ResultVersion): Promise<void> {
+  say(`\nVerify ${version.ref}: derive every tensor again and compare`);
+  const started = performance.now();
+  const { mergeVerify } = await client.request(mergeVerifyMutation, {
+    input: { version: { ref: version.ref }, idempotencyKey: randomUUID() },
+  });
+  await follow(client, mergeVerify, `verify ${version.ref}`);
+  const merge = (await client.request(reportsQuery, { ref: version.ref })).version?.merge;
+  const report = merge?.report;
+  const verification = merge?.verification?.report;
+  for (const check of report?.checks ?? [])
+    say(`  ${check.passed ? "ok  " : "FAIL"} ${check.name}: ${check.detail}`);
+  say(`  check ${report?.verdict ?? "missing"}`);
+  say(
+    `  verdict ${verification?.verdict ?? "missing"}, ${verification?.tensors ?? 0} tensors (${since(started)})`,
+  );
+  if (report?.verdict !== "PASSED" || verification?.verdict !== "IDENTICAL") {
+    throw new AppError("DEMO_FAILED", `${version.ref} is not what its recipe gives.`);
+  }
+}
+
+async function follow(client: Client, started: Started, what: string): Promise<JobFacts> {
+  requireNone(started.userErrors, what);
+  const work = followJob(client, started.job!.id, { progressEvery: 200 });
+  let step = await work.next();
+  while (!step.done) {
+    if (step.value.job) showProgress(step.value.job);
+    step = await work.next();
+  }
+  const { state, error } = step.value;
+  if (state === "SUCCEEDED") return step.value;
+  throw new AppError(error?.code ?? state, `${what}: ${error?.message ?? `the job ended ${state}`}`);
+}
+
+function requireNone(errors: readonly UserError[], what: string): void {
+  const [first] = errors;
+  if (first) throw new AppError(first.code, `${what}: ${errors.map((error) => error.message).join(" ")}`);
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const once = args.includes("--once");
+  const unknown = args.find((arg) => arg !== "--once");
+  if (unknown !== undefined) {
+    process.stderr.write(`unknown argument ${unknown}; usage: npm run demo -- [--once]\n`);
+    return 2;
+  }
+  const started = performance.now();
+  say("Server");
+  const settings = readSettings();
+  const server = await reachServer(settings);
+  say(`  ${server.child ? `started in ${since(started)}` : "already running"}: ${server.url}`);
+  // A stopped demo must not leave a server behind that nobody knows of.
+  const stop = () => void server.child?.stop();
+  process.once("SIGTERM", stop).once("SIGINT", stop);
+  try {
+    await runDemo(server);
+  } catch (error) {
+    server.child?.tell();
+    await server.child?.stop();
+    throw error;
+  } finally {
+    await server.client.close();
+  }
+  say(`\nAll of it succeeded in ${since(started)}.`);
+  if (server.child === null) return 0;
+  if (once) {
+    await server.child.stop();
+    return 0;
+  }
+  say(
+    `Serving at ${server.url} until Ctrl-C; the token to sign in with stands in ${join(settings.home, "admin-token")}.`,
+  );
+  server.child.tell();
+  return await server.child.ended();
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const expected = error instanceof AppError || error instanceof GraphqlFailure;
+  const text = expected ? `${error.code}: ${error.message}` : String((error as Error)?.stack ?? error);
+  process.stderr.write(`the demo failed: ${text}\n`);
+  process.exitCode = 1;
+}
