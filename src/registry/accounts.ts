@@ -2,12 +2,13 @@ import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { AppError } from "../core/errors.ts";
 import type { Viewer } from "../core/permissions.ts";
 import type { RegistryContext } from "./context.ts";
-import type { Tx } from "./db.ts";
+import { lockName, type Tx } from "./db.ts";
 import { toViewer, VIEWER_FIELDS } from "./visibility.ts";
 
 type AccountsContext = Pick<RegistryContext, "db" | "now">;
 
 const ADMIN = "admin";
+const ADMIN_LOCK = "graftwork admin";
 const ADMIN_TOKEN = "admin";
 const PRESET_TOKEN = "GRAFTWORK_ADMIN_TOKEN";
 const SESSION_MS = 7 * 24 * 3600 * 1000;
@@ -36,7 +37,7 @@ export async function ensureAdmin(
   input: { readonly presetToken: string | null },
 ): Promise<{ accountId: string; token: string | null }> {
   return await ctx.db.$transaction(async (tx) => {
-    await tx.$queryRaw`select 1 from (select pg_advisory_xact_lock(hashtextextended('graftwork admin', 0))) locked`;
+    await lockName(tx, ADMIN_LOCK);
     const account = await tx.account.upsert({
       where: { name: ADMIN },
       create: { name: ADMIN, isAdmin: true },
@@ -64,6 +65,7 @@ export async function ensureAdmin(
 /** Revokes every token of the admin, and with them its sessions, and returns a new one. */
 export async function replaceAdminToken(ctx: AccountsContext): Promise<string> {
   return await ctx.db.$transaction(async (tx) => {
+    await lockName(tx, ADMIN_LOCK);
     const account = await tx.account.upsert({
       where: { name: ADMIN },
       create: { name: ADMIN, isAdmin: true },

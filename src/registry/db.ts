@@ -55,18 +55,25 @@ export function openDb(options: DbOptions): OpenDb {
   };
 }
 
-// Class 08 is "connection exception", 57P01–57P03 "shut down, crashed, not accepting connections yet".
+/** Waits until no other transaction holds this name, and holds it until this one ends. */
+export async function lockName(tx: Tx, name: string): Promise<void> {
+  await tx.$queryRaw`select 1 from (select pg_advisory_xact_lock(hashtextextended(${name}, 0))) locked`;
+}
+
+// Class 08 is "connection exception", 57P01–57P03 "shut down, crashed, not accepting connections yet". P2028 is what
+// Prisma makes of a transaction whose connection went away under it.
 const BROKEN =
-  /^(08...|57P0[123]|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|P1001|P1002|P1008|P1017|P2024|P2037)$/;
+  /^(08...|57P0[123]|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|P1001|P1002|P1008|P1017|P2024|P2028|P2037)$/;
+const BROKEN_TEXT =
+  /Connection terminated|server closed the connection|timeout exceeded when trying to connect/i;
 
 /** True for errors that say that the database went away, not that the statement was wrong: worth trying again. */
 export function isConnectionError(error: unknown): boolean {
-  for (let at = error; typeof at === "object" && at !== null; at = (at as { cause?: unknown }).cause) {
-    const { code, message } = at as { code?: unknown; message?: unknown };
-    if (typeof code === "string" && BROKEN.test(code)) return true;
-    if (typeof message === "string" && /Connection terminated|server closed the connection/.test(message)) {
-      return true;
-    }
-  }
-  return false;
+  if (typeof error !== "object" || error === null) return false;
+  const { code, originalCode, message, cause, meta } = error as Readonly<Record<string, unknown>>;
+  if ([code, originalCode].some((known) => typeof known === "string" && BROKEN.test(known))) return true;
+  if (typeof message === "string" && BROKEN_TEXT.test(message)) return true;
+  // Prisma keeps the driver's error, with the code of Postgres, in `meta`.
+  const driver = (meta as { driverAdapterError?: unknown } | undefined)?.driverAdapterError;
+  return isConnectionError(cause) || isConnectionError(driver);
 }

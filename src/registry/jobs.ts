@@ -3,7 +3,7 @@ import { AppError } from "../core/errors.ts";
 import { digestJson } from "../core/identity.ts";
 import { isMember, mayWrite } from "../core/permissions.ts";
 import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
-import type { Db, Tx } from "./db.ts";
+import { type Db, lockName, type Tx } from "./db.ts";
 import { appendEvent, appendUnfenced, type Claim, type EventBody, superseded } from "./events.ts";
 import { undeliverable } from "./queue.ts";
 
@@ -27,6 +27,22 @@ export interface JobRequest {
 }
 
 /**
+ * The job that this account made earlier under this key, before anything slow is done for a repeated request. Not a
+ * substitute for `startJob`'s own look, which waits for requests that are under way.
+ * @throws IDEMPOTENCY_CONFLICT
+ */
+export async function earlierJob(ctx: ViewerContext, request: JobRequest): Promise<Job | null> {
+  const accountId = requireAccount(ctx.viewer);
+  const { idempotencyKey } = request;
+  if (idempotencyKey === null || idempotencyKey === undefined) return null;
+  return await findEarlier(ctx.db, { accountId, idempotencyKey, inputDigest: inputDigestOf(request) });
+}
+
+function inputDigestOf({ kind, asked }: JobRequest): string {
+  return digestJson({ kind, asked });
+}
+
+/**
  * Makes a job with the rows that `build` writes, all in one transaction with its place in the queue. The same account
  * asking again with the same key gets the same job, and `build` does not run.
  * @throws IDEMPOTENCY_CONFLICT for a key that was used with other input
@@ -37,10 +53,12 @@ export async function startJob(
   build: (tx: Tx, accountId: string) => Promise<NewJob>,
 ): Promise<Job> {
   const accountId = requireAccount(ctx.viewer);
-  const inputDigest = digestJson({ kind: request.kind, asked: request.asked });
+  const inputDigest = inputDigestOf(request);
   const idempotencyKey = request.idempotencyKey ?? null;
   return await ctx.db.$transaction(async (tx) => {
     if (idempotencyKey !== null) {
+      // Two requests with one key at the same moment: the second waits here and then finds the first one's job.
+      await lockName(tx, `${accountId} ${idempotencyKey}`);
       const earlier = await findEarlier(tx, { accountId, idempotencyKey, inputDigest });
       if (earlier) return earlier;
     }
@@ -64,13 +82,10 @@ export async function startJob(
 }
 
 async function findEarlier(
-  tx: Tx,
+  tx: Db | Tx,
   wanted: { accountId: string; idempotencyKey: string; inputDigest: string },
 ): Promise<Job | null> {
   const { accountId, idempotencyKey, inputDigest } = wanted;
-  // Two requests with one key at the same moment: the second waits here and then finds the first one's job.
-  const lock = `${accountId} ${idempotencyKey}`;
-  await tx.$queryRaw`select 1 from (select pg_advisory_xact_lock(hashtextextended(${lock}, 0))) locked`;
   const job = await tx.job.findUnique({
     where: { createdById_idempotencyKey: { createdById: accountId, idempotencyKey } },
   });

@@ -5,8 +5,7 @@ import { type MergePlan, type PlanInput, planMerge } from "../core/plan.ts";
 import { makeRecipe, type Recipe, recipeDigest } from "../core/recipe.ts";
 import { type LoadedVersion, loadVersion } from "./checkpoints.ts";
 import type { ViewerContext } from "./context.ts";
-import type { Tx } from "./db.ts";
-import { findVersion } from "./models.ts";
+import { resolveVersion } from "./models.ts";
 
 export interface MergeSourceRequest {
   /** Reference to an adapter's version. */
@@ -42,15 +41,6 @@ export interface PlannedMerge {
  * @throws BAD_REF, NOT_FOUND, BAD_DIGEST, BAD_INPUT, UNSUPPORTED_RECIPE
  */
 export async function planFor(ctx: ViewerContext, request: MergePlanRequest): Promise<PlannedMerge> {
-  return await planInside(ctx.db, ctx, request);
-}
-
-/** `planFor` inside a transaction. */
-export async function planInside(
-  tx: Tx,
-  ctx: ViewerContext,
-  request: MergePlanRequest,
-): Promise<PlannedMerge> {
   const [first, ...more] = request.sources;
   if (!first || more.length > 0) {
     throw new AppError("UNSUPPORTED_RECIPE", "A merge takes exactly one adapter for now.", {
@@ -58,7 +48,7 @@ export async function planInside(
     });
   }
   const load = async (ref: string, field: string) =>
-    await loadVersion(tx, (await findVersion(tx, ctx, { ref, field })).id);
+    await loadVersion(ctx.db, (await resolveVersion(ctx, ref, field)).id);
   const base = await load(request.base.ref, "base.ref");
   const sources = [{ ...(await load(first.ref, "sources.0.ref")), weight: readWeight(first) }];
   return planLoaded({

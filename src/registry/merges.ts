@@ -15,8 +15,8 @@ import {
 import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
 import type { Db, Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
-import { finishJob, holdJob, startJob, toJson } from "./jobs.ts";
-import { type MergePlanRequest, type PlannedMerge, planInside } from "./merge-plan.ts";
+import { earlierJob, finishJob, holdJob, type NewJob, startJob, toJson } from "./jobs.ts";
+import { type MergePlanRequest, type PlannedMerge, planFor } from "./merge-plan.ts";
 import { findOrMakeModel, findVersion, writableNamespace } from "./models.ts";
 import { visibleTo } from "./visibility.ts";
 
@@ -47,13 +47,17 @@ export async function startMerge(
   if ((request.device ?? "CPU") !== "CPU") {
     throw new AppError("DEVICE_UNAVAILABLE", "This version merges on CPU only.", { field: "device" });
   }
-  const job = await startJob(
-    ctx,
-    { kind: "RUN_MERGE", asked: toJson(asked), idempotencyKey },
-    async (tx, createdById) => {
-      const namespaceId = await writableNamespace(tx, ctx, name);
-      const planned = await planInside(tx, ctx, request);
-      requireRunnable(planned.plan);
+  const wanted = { kind: "RUN_MERGE" as const, asked: toJson(asked), idempotencyKey };
+  const job = (await earlierJob(ctx, wanted)) ?? (await planAndStart());
+  if (job.mergeId === null) throw new Error(`job ${job.id} has no merge`);
+  return { job, mergeId: job.mergeId };
+
+  async function planAndStart(): Promise<Job> {
+    // Before the transaction: the headers of a large model take a while. What they say never changes.
+    const planned = await planFor(ctx, request);
+    requireRunnable(planned.plan);
+    return await startJob(ctx, wanted, async (tx, createdById) => {
+      const namespaceId = await writableNamespace(tx, ctx, { name, field: "output" });
       const recipe = await storeRecipe(tx, namespaceId, planned);
       const cached = request.force ? null : await findResult(tx, { recipeId: recipe.id, output: name.name });
       const common = {
@@ -61,40 +65,54 @@ export async function startMerge(
         recipeId: recipe.id,
         createdById,
         plan: planSummary(planned),
+        inputs: { create: mergeInputs(planned) },
         createdAt: ctx.now(),
       };
-      const inputs = { create: mergeInputs(planned) };
-      if (cached?.version) {
-        const merge = await tx.merge.create({
-          data: {
-            ...common,
-            ...cachedColumns(cached),
-            inputs,
-            outputModelId: cached.version.modelId,
-            versionId: cached.version.id,
-            startedAt: ctx.now(),
-            finishedAt: ctx.now(),
-          },
-        });
-        return {
-          namespaceId,
-          kind: "RUN_MERGE",
-          input: {},
-          mergeId: merge.id,
-          modelId: cached.version.modelId,
-          versionId: cached.version.id,
-          cached: true,
-        };
-      }
+      if (cached?.version)
+        return await answerFrom(tx, { cached, version: cached.version, common, now: ctx.now() });
       const visibility = request.visibility ?? "PRIVATE";
-      const model = await findOrMakeModel(tx, { namespaceId, name, kind: "MERGED", visibility });
-      const merge = await tx.merge.create({ data: { ...common, inputs, outputModelId: model.id } });
+      const model = await findOrMakeModel(tx, {
+        namespaceId,
+        name,
+        kind: "MERGED",
+        visibility,
+        field: "output",
+      });
+      const merge = await tx.merge.create({ data: { ...common, outputModelId: model.id } });
       const input = { tokenizer: planned.plan.tokenizer.from, force: request.force === true };
       return { namespaceId, kind: "RUN_MERGE", input, mergeId: merge.id, modelId: model.id };
+    });
+  }
+}
+
+interface CachedAnswer {
+  readonly cached: Result;
+  readonly version: NonNullable<Result["version"]>;
+  readonly common: Omit<Prisma.MergeUncheckedCreateInput, "outputModelId">;
+  readonly now: Date;
+}
+
+/** A merge that is over before it began: it names the version that the recipe gave before. */
+async function answerFrom(tx: Tx, { cached, version, common, now }: CachedAnswer): Promise<NewJob> {
+  const { device, threads, engineVersion, report, verdict } = cached;
+  const merge = await tx.merge.create({
+    data: {
+      ...common,
+      device,
+      threads,
+      engineVersion,
+      verdict,
+      ...(report !== null && { report: report as Prisma.InputJsonValue }),
+      cachedFromId: cached.id,
+      outputModelId: version.modelId,
+      versionId: version.id,
+      state: "SUCCEEDED",
+      startedAt: now,
+      finishedAt: now,
     },
-  );
-  if (job.mergeId === null) throw new Error(`job ${job.id} has no merge`);
-  return { job, mergeId: job.mergeId };
+  });
+  const ids = { mergeId: merge.id, modelId: version.modelId, versionId: version.id };
+  return { namespaceId: common.namespaceId, kind: "RUN_MERGE", input: {}, ...ids, cached: true };
 }
 
 async function storeRecipe(tx: Tx, namespaceId: string, { recipe, recipeDigest }: PlannedMerge) {
@@ -121,18 +139,6 @@ async function findResult(tx: Tx, { recipeId, output }: { recipeId: string; outp
 }
 
 type Result = NonNullable<Awaited<ReturnType<typeof findResult>>>;
-
-function cachedColumns(from: Result) {
-  const { device, threads, engineVersion, report, verdict } = from;
-  const known = {
-    device,
-    threads,
-    engineVersion,
-    verdict,
-    ...(report !== null && { report: report as object }),
-  };
-  return { ...known, cachedFromId: from.id, state: "SUCCEEDED" as const };
-}
 
 function planSummary({ plan }: PlannedMerge): Prisma.InputJsonObject {
   const { steps, shards, touched, bytesToRead, bytesToWrite, warnings, tokenizer } = plan;
@@ -283,10 +289,8 @@ export async function startVerify(ctx: ViewerContext, request: VerifyRequest): P
       where: { id: version.modelId },
       include: { namespace: { select: { name: true } } },
     });
-    const namespaceId = await writableNamespace(tx, ctx, {
-      namespace: model.namespace.name,
-      name: model.name,
-    });
+    const name = { namespace: model.namespace.name, name: model.name };
+    const namespaceId = await writableNamespace(tx, ctx, { name, field: "ref" });
     const merge = await tx.merge.findFirst({
       where: { versionId: version.id, state: "SUCCEEDED", cachedFromId: null },
       orderBy: { id: "desc" },

@@ -62,15 +62,27 @@ export async function startImport(ctx: ViewerContext, request: ImportRequest): P
     ctx,
     { kind: "IMPORT_VERSION", asked, idempotencyKey: request.idempotencyKey },
     async (tx) => {
-      const namespaceId = await writableNamespace(tx, ctx, name);
+      const namespaceId = await writableNamespace(tx, ctx, { name, field: "name" });
       const model = await tx.model.findUnique({
         where: { namespaceId_name: { namespaceId, name: name.name } },
       });
-      if (model && kind !== null) requireKind(model, kind, name);
-      const baseVersionId =
-        base === null ? null : (await findVersion(tx, ctx, { ref: base, field: "base" })).id;
+      if (model && kind !== null) requireKind(model, { kind, name, field: "name" });
+      const baseVersionId = base === null ? null : await findBase(tx, ctx, base);
       const input = { name: formatModelName(name), kind, path, visibility, baseVersionId };
       return { namespaceId, kind: "IMPORT_VERSION", input, ...(model && { modelId: model.id }) };
+    },
+  );
+}
+
+async function findBase(tx: Tx, ctx: ViewerContext, ref: string): Promise<string> {
+  const { id, modelId } = await findVersion(tx, ctx, { ref, field: "base" });
+  const { kind } = await tx.model.findUniqueOrThrow({ where: { id: modelId }, select: { kind: true } });
+  if (kind !== "ADAPTER") return id;
+  throw new AppError(
+    "BAD_INPUT",
+    `${ref} is an adapter itself: name the full checkpoint it was trained on.`,
+    {
+      field: "base",
     },
   );
 }
@@ -91,7 +103,13 @@ export async function recordImport(
     const name = parseModelName(input.name);
     const kind = input.kind ?? kindOf(read);
     requireFittingFiles(kind, read);
-    const model = await findOrMakeModel(tx, { ...input, kind, namespaceId: job.namespaceId, name });
+    const model = await findOrMakeModel(tx, {
+      ...input,
+      kind,
+      namespaceId: job.namespaceId,
+      name,
+      field: "name",
+    });
     const { version, created } = await storeVersion(tx, {
       ...read,
       modelId: model.id,
@@ -131,12 +149,15 @@ function requireFittingFiles(kind: ModelKind, { facts, location }: VersionFacts)
   });
 }
 
-function requireKind(model: Model, kind: ModelKind, name: ModelName): void {
+function requireKind(
+  model: Model,
+  { kind, name, field }: Pick<ModelRequest, "kind" | "name" | "field">,
+): void {
   if (model.kind === kind) return;
   throw new AppError(
     "KIND_DIFFERS",
     `${formatModelName(name)} is a model of kind ${model.kind}, not ${kind}. Choose another name.`,
-    { field: "name" },
+    { field },
   );
 }
 
@@ -145,6 +166,8 @@ export interface ModelRequest {
   readonly name: ModelName;
   readonly kind: ModelKind;
   readonly visibility: Visibility;
+  /** The input field that named the model, for errors. */
+  readonly field: string;
 }
 
 /** The model of that name, made if missing. Throws KIND_DIFFERS. */
@@ -153,7 +176,7 @@ export async function findOrMakeModel(tx: Tx, request: ModelRequest): Promise<Mo
   const row = { namespaceId, name: name.name };
   await tx.model.createMany({ data: [{ ...row, kind, visibility }], skipDuplicates: true });
   const model = await tx.model.findUniqueOrThrow({ where: { namespaceId_name: row } });
-  requireKind(model, kind, name);
+  requireKind(model, request);
   return model;
 }
 
@@ -161,7 +184,11 @@ export async function findOrMakeModel(tx: Tx, request: ModelRequest): Promise<Mo
  * The namespace of a model that the viewer wants to write; an admin makes a missing one by the way.
  * @throws NOT_FOUND for a namespace that is missing or none of the viewer's business; FORBIDDEN for a mere reader
  */
-export async function writableNamespace(tx: Tx, ctx: ViewerContext, name: ModelName): Promise<string> {
+export async function writableNamespace(
+  tx: Tx,
+  ctx: ViewerContext,
+  { name, field }: { readonly name: ModelName; readonly field: string },
+): Promise<string> {
   const { viewer } = ctx;
   if (viewer.isAdmin) {
     const row = { name: name.namespace };
@@ -171,11 +198,11 @@ export async function writableNamespace(tx: Tx, ctx: ViewerContext, name: ModelN
   }
   const namespace = await tx.namespace.findUnique({ where: { name: name.namespace } });
   if (!namespace || !viewer.namespaces.has(namespace.id)) {
-    throw notFound(`The namespace "${name.namespace}"`, "name");
+    throw notFound(`The namespace "${name.namespace}"`, field);
   }
   if (mayWrite(viewer, namespace.id)) return namespace.id;
   throw new AppError("FORBIDDEN", `Writing to "${name.namespace}" needs the role EDITOR there.`, {
-    field: "name",
+    field,
   });
 }
 

@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -8,6 +9,7 @@ import pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
 import { openDb } from "../../src/registry/db.ts";
 import { type Embedded, startEmbedded } from "../../src/registry/embedded.ts";
+import { openQueue } from "../../src/registry/queue.ts";
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -131,6 +133,33 @@ describe("the embedded Postgres", () => {
     }
     expect(rows).toEqual([{ x: 1 }]);
     expect(postgres.pid()).not.toBe(before);
+  });
+
+  it("goes on delivering jobs after kill -9, those that were queued before and those that came after", async () => {
+    const postgres = await start(await newHome());
+    const { db, close } = openDb({ url: postgres.url });
+    cleanups.push(close);
+    const queue = await openQueue({ url: postgres.url, superviseSeconds: 1 });
+    cleanups.push(() => queue.stop(1000));
+    const enqueue = async (id: string) =>
+      await db.$transaction((tx) => queue.enqueue(tx, { id, kind: "IMPORT_VERSION" }));
+    const [before, after] = [randomUUID(), randomUUID()];
+    await enqueue(before);
+    const killed = postgres.pid();
+    process.kill(killed, "SIGKILL");
+    const deadline = Date.now() + 20_000;
+    while (postgres.pid() === killed && Date.now() < deadline) await sleep(50);
+    const seen: string[] = [];
+    await queue.work("IMPORT_VERSION", 1, async ({ jobId }) => void seen.push(jobId));
+    for (let done = false; !done && Date.now() < deadline; ) {
+      done = await enqueue(after).then(
+        () => true,
+        () => false,
+      );
+      await sleep(50);
+    }
+    while (seen.length < 2 && Date.now() < deadline) await sleep(50);
+    expect(seen.sort()).toEqual([before, after].sort());
   });
 
   it("is taken over by the next server when its own was killed, and stops with that one", async () => {

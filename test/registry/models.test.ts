@@ -120,6 +120,9 @@ describe("an import", () => {
     await s.imported({ ...request("demo/is-base"), folder: "base", salt: "ib" });
     const asAdapter = { ...request("demo/is-base"), kind: "ADAPTER" as const };
     await expect(startImport(s.admin, asAdapter)).rejects.toMatchObject({ code: "KIND_DIFFERS" });
+    await s.imported({ name: "demo/is-adapter", kind: "ADAPTER", folder: "adapters/light-touch" });
+    const onAdapter = { ...request("demo/y"), kind: "ADAPTER" as const, base: "demo/is-adapter" };
+    await expect(startImport(s.admin, onAdapter)).rejects.toMatchObject({ code: "BAD_INPUT", field: "base" });
     const withBase = { ...request("demo/x"), base: "demo/is-base" };
     await expect(startImport(s.admin, withBase)).rejects.toMatchObject({ code: "BAD_INPUT", field: "base" });
   });
