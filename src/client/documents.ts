@@ -135,7 +135,7 @@ export const tensorsQuery: Document<
     readonly version: {
       readonly tensors: {
         readonly nodes: readonly (TensorFacts | null)[];
-        readonly totalCount: number | null;
+        readonly totalCount: number;
         readonly pageInfo: PageInfo;
       } | null;
     } | null;

@@ -1,0 +1,142 @@
+import { builder } from "./builder.ts";
+
+/** Values of a database enum, each with the sentence that explains it. */
+function described<Name extends string>(values: Record<Name, string>) {
+  return Object.fromEntries(
+    Object.entries<string>(values).map(([name, description]) => [name, { value: name, description }]),
+  ) as unknown as Record<Name, { value: Name; description: string }>;
+}
+
+export const ModelKind = builder.enumType("ModelKind", {
+  description: "What a model is.",
+  values: described({
+    BASE: "A full checkpoint that adapters are trained on.",
+    ADAPTER: "A low-rank (or other PEFT) update trained on a base.",
+    MERGED: "A full checkpoint made by a merge.",
+    QUANTIZED: "A full checkpoint in a quantised format.",
+  }),
+});
+
+export const Visibility = builder.enumType("Visibility", {
+  description: "Who may see a model and all its versions.",
+  values: described({
+    PUBLIC: "Everybody, signed in or not.",
+    PRIVATE: "Members of the namespace.",
+  }),
+});
+
+export const VersionOrigin = builder.enumType("VersionOrigin", {
+  description: "How a version came to be.",
+  values: described({
+    IMPORTED: "Registered from files that were there already; they stay where they are.",
+    MERGED: "Written by a merge.",
+  }),
+});
+
+export const FileRole = builder.enumType("FileRole", {
+  description: "What a file of a version is for.",
+  values: described({
+    WEIGHTS: "A safetensors shard.",
+    CONFIG: "config.json, generation_config.json, adapter_config.json, the shard index.",
+    TOKENIZER: "The tokenizer's files and the chat template.",
+    CODE: "Python code: carried and flagged, never run.",
+    CARRIED: "README, logs and the like: carried, and not part of the version's digest.",
+  }),
+});
+
+export const LineageRelation = builder.enumType("LineageRelation", {
+  description: "How a child version came from a parent version.",
+  values: described({
+    TRAINED_ON: "The child is an adapter trained on the parent.",
+    MERGED_FROM: "The child is a merge and the parent one of its inputs.",
+  }),
+});
+
+export const LineageRole = builder.enumType("LineageRole", {
+  description: "What a parent was to its child, or an input to its merge.",
+  values: described({
+    BASE: "The checkpoint that was adapted.",
+    ADAPTER: "The adapter that was merged in.",
+  }),
+});
+
+export const MergeState = builder.enumType("MergeState", {
+  description: "How far a merge has come.",
+  values: described({
+    QUEUED: "Waits for a worker.",
+    RUNNING: "A worker is at it.",
+    SUCCEEDED: "There is a version.",
+    FAILED: "It stopped with an error.",
+    CANCELLED: "Somebody stopped it.",
+  }),
+});
+
+export const Device = builder.enumType("Device", {
+  description: "What multiplies.",
+  values: described({
+    CPU: "WebAssembly SIMD kernels: the canonical arithmetic.",
+    WEBGPU: "ONNX Runtime on WebGPU.",
+    CUDA: "ONNX Runtime on CUDA.",
+  }),
+});
+
+export const MergeVerdict = builder.enumType("MergeVerdict", {
+  description: "What a check found.",
+  values: described({
+    PASSED: "Everything is as it must be.",
+    WARNED: "As it must be, with something worth reading.",
+    FAILED: "Something is not as it must be.",
+  }),
+});
+
+export const JobKind = builder.enumType("JobKind", {
+  description: "What a job does.",
+  values: described({
+    IMPORT_VERSION: "Reads and records a folder as a version.",
+    RUN_MERGE: "Executes a merge.",
+    VERIFY_MERGE: "Re-derives a merge and compares digests.",
+  }),
+});
+
+export const JobState = builder.enumType("JobState", {
+  description: "How far a job has come.",
+  values: described({
+    QUEUED: "Waits for a worker.",
+    RUNNING: "A worker is at it.",
+    SUCCEEDED: "It has its result.",
+    FAILED: "It stopped with an error.",
+    CANCELLED: "Somebody stopped it.",
+  }),
+});
+
+export const JobEventType = builder.enumType("JobEventType", {
+  description: "What happened to a job.",
+  values: described({
+    QUEUED: "It was put into the queue.",
+    CLAIMED: "A worker took it.",
+    STAGE: "Another stage began.",
+    PROGRESS_NOTE: "Something worth knowing about the progress.",
+    WARNING: "Something odd that did not stop it.",
+    RETRYING: "It will be tried again: its worker went away or lost the database.",
+    SUCCEEDED: "It has its result; the last event.",
+    FAILED: "It stopped with an error; the last event.",
+    CANCELLED: "Somebody stopped it; the last event.",
+  }),
+});
+
+export const AccountKind = builder.enumType("AccountKind", {
+  description: "Whether an account stands for a person or for a program.",
+  values: described({
+    PERSON: "Somebody who signs in.",
+    SERVICE: "A program that holds a token.",
+  }),
+});
+
+export const NamespaceRole = builder.enumType("NamespaceRole", {
+  description: "What a member may do in a namespace; each role includes the ones before it.",
+  values: described({
+    VIEWER: "May read.",
+    EDITOR: "May import and merge.",
+    ADMIN: "May change members and visibility.",
+  }),
+});

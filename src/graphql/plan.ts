@@ -1,0 +1,258 @@
+import { resolveArrayConnection } from "@pothos/plugin-relay";
+import type { MergePlan as PlanShape } from "../core/plan.ts";
+import { type MergePlanRequest, type PlannedMerge, planFor } from "../registry/merge-plan.ts";
+import { visibleTo } from "../registry/visibility.ts";
+import { builder } from "./builder.ts";
+import type { GraphContext } from "./context.ts";
+import { LineageRole } from "./enums.ts";
+import { Finding } from "./finding.ts";
+import { DEFAULT_PAGE, MAX_PAGE } from "./limits.ts";
+import { inquiry } from "./payload.ts";
+import { Recipe } from "./recipe.ts";
+import { Version } from "./version.ts";
+import { toRef, VersionRefInput } from "./version-ref.ts";
+
+const role = (from: "base" | "adapter") => (from === "base" ? "BASE" : "ADAPTER");
+
+const PinnedVersionInput = builder.inputType("PinnedVersionInput", {
+  description: "A version, and optionally the digest that it must have.",
+  fields: (t) => ({
+    version: t.field({ type: VersionRefInput, required: true, description: "Which version." }),
+    pin: t.field({ type: "Sha256", description: "Refuse the merge unless the version has this digest." }),
+  }),
+});
+
+const MergeSourceInput = builder.inputType("MergeSourceInput", {
+  description: "An adapter that is merged in.",
+  fields: (t) => ({
+    version: t.field({ type: VersionRefInput, required: true, description: "A version of an adapter." }),
+    weight: t.float({ defaultValue: 1, description: "A factor on the adapter's update." }),
+    pin: t.field({ type: "Sha256", description: "Refuse the merge unless the version has this digest." }),
+  }),
+});
+
+/** The fields that a plan and the merge after it have in common. */
+export const recipeFields = builder.inputType("MergePlanInput", {
+  description: "What would be merged, and how.",
+  fields: (t) => ({
+    base: t.field({ type: PinnedVersionInput, required: true, description: "The checkpoint to adapt." }),
+    sources: t.field({
+      type: [MergeSourceInput],
+      required: true,
+      description: "The adapters, in order; exactly one for now.",
+    }),
+    tokenizer: t.field({
+      type: LineageRole,
+      description:
+        "Whose tokenizer the output takes; if not said, the adapter's where it ships one that differs, else the base's.",
+    }),
+    strictBase: t.boolean({
+      defaultValue: false,
+      description:
+        "Refuse a base whose name is not the one that the adapter states, or an unpinned revision.",
+    }),
+  }),
+});
+
+export { MergeSourceInput, PinnedVersionInput };
+
+type RecipeInput = typeof recipeFields.$inferInput;
+
+/** A plan's input as the registry takes it. */
+export async function toPlanRequest(context: GraphContext, input: RecipeInput): Promise<MergePlanRequest> {
+  const base = { ref: await toRef(context, input.base.version, "base.ref"), pin: input.base.pin };
+  const sources = await Promise.all(
+    input.sources.map(async ({ version, weight, pin }, i) => ({
+      ref: await toRef(context, version, `sources.${i}.ref`),
+      weight,
+      pin,
+    })),
+  );
+  const tokenizer = input.tokenizer && (input.tokenizer === "BASE" ? "base" : "adapter");
+  return { base, sources, tokenizer, strictBase: input.strictBase };
+}
+
+/** Where a plan's input has what the registry complains about. */
+export const PLAN_FIELDS: Readonly<Record<string, string>> = {
+  "base.ref": "base.version",
+  "base.pin": "base.pin",
+  ...Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`sources.${i}.ref`, `sources.${i}.version`])),
+};
+
+const MergePlanSource = builder.objectRef<PlannedMerge["sources"][number]>("MergePlanSource").implement({
+  description: "An adapter of a plan.",
+  fields: (t) => ({
+    version: t.prismaField({
+      type: Version,
+      nullable: true,
+      description: "The version that the input named.",
+      resolve: (query, { id }, _, { db }) => db.version.findUnique({ ...query, where: { id } }),
+    }),
+    weight: t.exposeFloat("weight", { description: "The factor on the adapter's update." }),
+  }),
+});
+
+const TouchedTensor = builder.objectRef<PlanShape["touched"][number]>("TouchedTensor").implement({
+  description: "A tensor that the adapter changes.",
+  fields: (t) => ({
+    tensor: t.exposeString("tensor", { description: "Its name in the base." }),
+    module: t.exposeString("module", { description: "The adapted module, as the adapter calls it." }),
+    rank: t.exposeInt("rank", { description: "Rank of the update." }),
+    alpha: t.exposeFloat("alpha", { description: "lora_alpha of this module." }),
+    scale: t.exposeFloat("scale", { description: "The factor on B·A, the weight included." }),
+  }),
+});
+
+const PlannedShard = builder.objectRef<PlanShape["shards"][number]>("PlannedShard").implement({
+  description: "A weights file of the output.",
+  fields: (t) => ({
+    path: t.exposeString("path", { description: "Its path in the output." }),
+    sizeBytes: t.expose("size", { type: "BigInt", description: "Bytes." }),
+  }),
+});
+
+const PlannedFile = builder.objectRef<PlanShape["files"][number]>("PlannedFile").implement({
+  description: "A small file that comes along.",
+  fields: (t) => ({
+    path: t.exposeString("path", { description: "Its path in the output." }),
+    sizeBytes: t.expose("size", { type: "BigInt", description: "Bytes." }),
+    from: t.field({
+      type: LineageRole,
+      description: "Whose file it is.",
+      resolve: ({ from }) => role(from),
+    }),
+  }),
+});
+
+const TokenizerPlan = builder.objectRef<PlanShape["tokenizer"]>("TokenizerPlan").implement({
+  description: "Which tokenizer the output takes.",
+  fields: (t) => ({
+    from: t.field({ type: LineageRole, description: "Whose.", resolve: ({ from }) => role(from) }),
+    files: t.stringList({
+      description: "Its files in the output.",
+      resolve: ({ files }) => files.map(({ path }) => path),
+    }),
+    differences: t.stringList({
+      description: "Files that the adapter ships and that differ from the base's.",
+      resolve: ({ differences }) => [...differences],
+    }),
+  }),
+});
+
+const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement({
+  description: "What a merge would do, worked out from headers and configs alone.",
+  fields: (t) => ({
+    runnable: t.boolean({
+      description: "Whether it could be started.",
+      resolve: ({ plan }) => plan.refusals.length === 0,
+    }),
+    refusals: t.field({
+      type: [Finding],
+      description: "Every reason why not.",
+      resolve: ({ plan }) => [...plan.refusals],
+    }),
+    warnings: t.field({
+      type: [Finding],
+      description: "What is worth knowing before.",
+      resolve: ({ plan }) => [...plan.warnings],
+    }),
+    base: t.prismaField({
+      type: Version,
+      nullable: true,
+      description: "The version that the input named as base.",
+      resolve: (query, { base }, _, { db }) => db.version.findUnique({ ...query, where: { id: base.id } }),
+    }),
+    sources: t.field({
+      type: [MergePlanSource],
+      description: "The adapters.",
+      resolve: ({ sources }) => [...sources],
+    }),
+    recipe: t.field({
+      type: Recipe,
+      nullable: true,
+      description: "The recipe that would be executed; null when refused.",
+      resolve: ({ plan, recipe, recipeDigest }) =>
+        plan.refusals.length > 0 ? null : { digest: recipeDigest, document: recipe },
+    }),
+    tensorCount: t.int({
+      description: "Tensors of the output.",
+      resolve: ({ plan }) => plan.steps.length,
+    }),
+    touchedCount: t.int({
+      description: "Tensors that the adapter changes; the others are copied.",
+      resolve: ({ plan }) => plan.touched.length,
+    }),
+    touched: t.connection(
+      {
+        type: TouchedTensor,
+        nullable: true,
+        description: "The tensors that the adapter changes.",
+        resolve: ({ plan }, args) =>
+          resolveArrayConnection({ args, defaultSize: DEFAULT_PAGE, maxSize: MAX_PAGE }, [...plan.touched]),
+      },
+      { name: "TouchedTensorConnection" },
+      { name: "TouchedTensorEdge" },
+    ),
+    outputs: t.field({
+      type: [PlannedShard],
+      description: "The weights files: the base's layout.",
+      resolve: ({ plan }) => [...plan.shards],
+    }),
+    files: t.field({
+      type: [PlannedFile],
+      description: "The small files that come along.",
+      resolve: ({ plan }) => [...plan.files],
+    }),
+    bytesToRead: t.field({
+      type: "BigInt",
+      description: "Bytes that it would read.",
+      resolve: ({ plan }) => plan.bytesToRead,
+    }),
+    bytesToWrite: t.field({
+      type: "BigInt",
+      description: "Bytes that it would write: free space that it needs.",
+      resolve: ({ plan }) => plan.bytesToWrite,
+    }),
+    tokenizer: t.field({
+      type: TokenizerPlan,
+      description: "Which tokenizer the output takes.",
+      resolve: ({ plan }) => plan.tokenizer,
+    }),
+    cachedVersion: t.prismaField({
+      type: Version,
+      nullable: true,
+      description: "A result of the same recipe that exists already and passed its checks.",
+      resolve: (query, { plan, recipeDigest }, _, { db, viewer }) =>
+        plan.refusals.length > 0
+          ? null
+          : db.version.findFirst({
+              ...query,
+              where: {
+                AND: [
+                  visibleTo(viewer).version,
+                  {
+                    merges: {
+                      some: { recipe: { digest: recipeDigest }, state: "SUCCEEDED", verdict: "PASSED" },
+                    },
+                  },
+                ],
+              },
+              orderBy: { id: "desc" },
+            }),
+    }),
+  }),
+});
+
+inquiry("mergePlan", {
+  description: "What a merge would do; nothing is changed and no model file is read.",
+  input: recipeFields,
+  fields: PLAN_FIELDS,
+  resolve: async (input, context) => ({ plan: await planFor(context, await toPlanRequest(context, input)) }),
+  payload: (t) => ({
+    plan: t.expose("plan", {
+      type: MergePlan,
+      nullable: true,
+      description: "The plan, refused or not; null where the input is wrong.",
+    }),
+  }),
+});
