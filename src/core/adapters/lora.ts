@@ -161,7 +161,7 @@ function makeTarget(
   if (config.targets !== null && !config.targets(module)) {
     return orphan(a.name, `adapter_config.json does not target module ${module}`);
   }
-  const misfit = shapeProblem(module, a, b, weight) ?? kindProblem(module, weight, input);
+  const misfit = kindProblem(module, weight, input) ?? shapeProblem(module, a, b, weight);
   if (misfit) return misfit;
   const rank = a.shape[0]!;
   const stated = config.rankOf(module);
@@ -211,12 +211,21 @@ function shapeProblem(module: string, a: TensorFacts, b: TensorFacts, w: Located
   return null;
 }
 
+/** `…experts.3.w1`: a checkpoint stores each expert for itself, in memory they are one tensor (transformers 5). */
+const EXPERT = /\.experts\.\d+\./;
+
 function kindProblem(module: string, w: LocatedTensor, input: AdapterInput): Finding | null {
   const say = (code: string, message: string): Finding => ({ code, subject: module, message });
   if (!isMergeable(w.dtype)) {
     return say(
       "UNSUPPORTED_BASE_DTYPE",
       `base tensor "${w.name}" is ${w.dtype}: merge into a BF16, F16 or F32 checkpoint of this model.`,
+    );
+  }
+  if (EXPERT.test(module)) {
+    return say(
+      "UNSUPPORTED_VARIANT",
+      `module ${module} is one expert of a mixture: PEFT merges experts as one tensor and rounds the change before it adds it, which this release does not do. Merge it with PEFT and import the result.`,
     );
   }
   if (usesConv1D(input.model.modelType)) {
