@@ -1,15 +1,19 @@
 import { GraphqlFailure } from "../../src/client/failure.ts";
 
-/**
- * The session's CSRF secret. The server hands it out once, with the cookie; unlike the cookie this page may read it,
- * and other sites may not, which is what makes it proof that a change was asked for here. All tabs share it.
- */
-const STORED = "graftwork.csrf";
+/** Names of `src/http/identity.ts`. Unlike the session's own cookie, scripts of this page may read this one. */
+const CSRF_COOKIE = "graftwork_csrf";
+const CSRF_HEADER = "x-csrf-token";
 
-/** The header with which the server accepts changes from a browser; none when nobody is signed in. */
-export function csrfHeaders(): Record<string, string> {
-  const csrf = window.localStorage.getItem(STORED);
-  return csrf === null ? {} : { "x-csrf-token": csrf };
+/**
+ * The header without which the server takes no change from a browser: other sites can make a browser send its
+ * cookies, but cannot read them. Empty when nobody is signed in.
+ */
+export function csrfHeaders(cookies: string = document.cookie): Record<string, string> {
+  for (const part of cookies.split("; ")) {
+    const [name, value] = part.split("=");
+    if (name === CSRF_COOKIE && value) return { [CSRF_HEADER]: value };
+  }
+  return {};
 }
 
 /**
@@ -17,17 +21,15 @@ export function csrfHeaders(): Record<string, string> {
  * @throws GraphqlFailure UNAUTHENTICATED for an unknown, expired or revoked token
  */
 export async function signIn(token: string): Promise<void> {
-  const answer = (await call("POST", { token })) as { csrfToken: string };
-  window.localStorage.setItem(STORED, answer.csrfToken);
+  await call("POST", { token });
 }
 
 /** Ends the session, on the server too. */
 export async function signOut(): Promise<void> {
   await call("DELETE");
-  window.localStorage.removeItem(STORED);
 }
 
-async function call(method: "POST" | "DELETE", body?: unknown): Promise<unknown> {
+async function call(method: "POST" | "DELETE", body?: unknown): Promise<void> {
   let response: Response;
   try {
     response = await fetch("/session", {
@@ -39,10 +41,10 @@ async function call(method: "POST" | "DELETE", body?: unknown): Promise<unknown>
     const message = "Check that it is running and that this machine can reach it.";
     throw new GraphqlFailure([{ message }], { code: "UNREACHABLE", cause });
   }
+  if (response.ok) return;
   const answer = (await response.json().catch(() => null)) as {
     error?: { code: string; message: string };
   } | null;
-  if (response.ok) return answer;
   const { code, message } = answer?.error ?? {
     code: `HTTP_${response.status}`,
     message: `The server answered ${response.status} ${response.statusText}.`,

@@ -22,9 +22,11 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
   const output = edited ? route.output : suggestOutput(route.base, route.adapter);
   const set = (change: Partial<MergeRoute>) => navigate({ ...route, ...change }, { replace: true });
   const input = useMemo(() => planInput(route.base, route.adapter), [route.base, route.adapter]);
-  const plan = usePlan(useSettled(input, 150));
+  const settled = useSettled(input, 150);
+  const plan = usePlan(settled);
+  const planning = plan.loading || settled !== input;
   const start = useStart(input, output);
-  const runnable = plan.data?.mergePlan.plan?.runnable === true && !plan.loading;
+  const runnable = plan.data?.mergePlan.plan?.runnable === true && !planning;
   const ready = input !== null && output.trim() !== "" && runnable && !start.busy;
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -74,12 +76,10 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
             <button type="submit" className="primary" aria-disabled={!ready}>
               {start.busy ? "Starting…" : "Start merge"}
             </button>
-            <span className="muted small-text">
-              {whyNot({ input, output, runnable, loading: plan.loading })}
-            </span>
+            <span className="muted small-text">{whyNot({ input, output, runnable, loading: planning })}</span>
           </div>
         </form>
-        <section className="stack" aria-label="Plan" aria-live="polite" aria-busy={plan.loading}>
+        <section className="stack" aria-label="Plan" aria-live="polite" aria-busy={planning}>
           {input === null ? (
             <Notice tone="info" title="Plan">
               <p>Choose a base and an adapter to see what the merge would do.</p>
