@@ -60,20 +60,39 @@ export async function lockName(tx: Tx, name: string): Promise<void> {
   await tx.$queryRaw`select 1 from (select pg_advisory_xact_lock(hashtextextended(${name}, 0))) locked`;
 }
 
-// Class 08 is "connection exception", 57P01–57P03 "shut down, crashed, not accepting connections yet". P2028 is what
-// Prisma makes of a transaction whose connection went away under it.
-const BROKEN =
-  /^(08...|57P0[123]|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|P1001|P1002|P1008|P1017|P2024|P2028|P2037)$/;
-const BROKEN_TEXT =
-  /Connection terminated|server closed the connection|timeout exceeded when trying to connect/i;
+// Class 08 is "connection exception", 57P01–57P03 "shut down, crashed, not accepting connections yet"; P… are Prisma's.
+const BROKEN_CODE =
+  /^(08...|57P0[123]|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|P1001|P1002|P1008|P1017|P2024|P2037)$/;
+const BROKEN_KIND = new Set([
+  "DatabaseNotReachable",
+  "ConnectionClosed",
+  "SocketTimeout",
+  "TooManyConnections",
+]);
+const BROKEN_MESSAGE =
+  /Connection terminated|server closed the connection|Unable to start a transaction in the given time/;
 
-/** True for errors that say that the database went away, not that the statement was wrong: worth trying again. */
+interface MaybeBroken {
+  readonly code?: unknown;
+  readonly originalCode?: unknown;
+  readonly kind?: unknown;
+  readonly message?: unknown;
+  readonly cause?: unknown;
+  readonly meta?: { readonly driverAdapterError?: unknown };
+}
+
+/**
+ * True for errors that say that the database went away, not that the statement was wrong: worth trying again. Prisma
+ * says it in several ways: a code of its own, or for raw SQL the driver's error in `meta`.
+ */
 export function isConnectionError(error: unknown): boolean {
   if (typeof error !== "object" || error === null) return false;
-  const { code, originalCode, message, cause, meta } = error as Readonly<Record<string, unknown>>;
-  if ([code, originalCode].some((known) => typeof known === "string" && BROKEN.test(known))) return true;
-  if (typeof message === "string" && BROKEN_TEXT.test(message)) return true;
-  // Prisma keeps the driver's error, with the code of Postgres, in `meta`.
-  const driver = (meta as { driverAdapterError?: unknown } | undefined)?.driverAdapterError;
-  return isConnectionError(cause) || isConnectionError(driver);
+  const { code, originalCode, kind, message, cause, meta } = error as MaybeBroken;
+  return (
+    [code, originalCode].some((text) => typeof text === "string" && BROKEN_CODE.test(text)) ||
+    (typeof kind === "string" && BROKEN_KIND.has(kind)) ||
+    (typeof message === "string" && BROKEN_MESSAGE.test(message)) ||
+    isConnectionError(meta?.driverAdapterError) ||
+    isConnectionError(cause)
+  );
 }

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import {
   chmod,
   chown,
@@ -82,9 +82,7 @@ async function reachableByOthers(path: string): Promise<boolean> {
 export async function findPrograms(runner: Runner | undefined): Promise<string> {
   const native = await installedPrograms();
   if (!runner || (await reachableByOthers(join(native, "bin", "postgres")))) return native;
-  const version = createHash("sha256").update(native).digest("hex").slice(0, 8);
-  const shared = await sharedFolder();
-  const copy = join(shared, `programs-${await packageVersion(native)}-${version}`);
+  const copy = join(await sharedFolder(), `programs-${await packageVersion(native)}-${process.arch}`);
   if (await exists(join(copy, "bin", "postgres"))) return copy;
   // Copied beside and renamed, so that a copy that exists is whole, whoever else copies at the same time.
   const partial = `${copy}.${randomBytes(6).toString("hex")}`;

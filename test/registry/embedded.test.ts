@@ -7,8 +7,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
-import { openDb } from "../../src/registry/db.ts";
+import { isConnectionError, openDb } from "../../src/registry/db.ts";
 import { type Embedded, startEmbedded } from "../../src/registry/embedded.ts";
+import { migrate } from "../../src/registry/migrate.ts";
 import { openQueue } from "../../src/registry/queue.ts";
 
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -133,6 +134,35 @@ describe("the embedded Postgres", () => {
     }
     expect(rows).toEqual([{ x: 1 }]);
     expect(postgres.pid()).not.toBe(before);
+  });
+
+  it("is away for a moment after kill -9 with errors that all say so, whatever was asked", async () => {
+    const postgres = await start(await newHome());
+    await migrate(postgres.url);
+    const { db, pool, close } = openDb({ url: postgres.url });
+    cleanups.push(close);
+    const requests: (() => Promise<unknown>)[] = [
+      () => db.$queryRaw`select 1`,
+      () => db.model.findMany(),
+      () => db.namespace.create({ data: { name: randomUUID() } }),
+      () => db.$transaction(async (tx) => tx.namespace.create({ data: { name: randomUUID() } })),
+      () => db.$transaction(async (tx) => void (await tx.$executeRaw`select pg_sleep(0.05)`)),
+      () => pool.query("select 1"),
+    ];
+    for (const request of requests) await request();
+    const before = postgres.pid();
+    process.kill(before, "SIGKILL");
+    const errors: unknown[] = [];
+    const end = Date.now() + 20_000;
+    for (let calm = 0; calm < 20 && Date.now() < end; ) {
+      const results = await Promise.allSettled(requests.map((request) => request()));
+      const failed = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
+      errors.push(...failed);
+      calm = failed.length === 0 && postgres.pid() !== before ? calm + 1 : 0;
+      await sleep(5);
+    }
+    expect(errors.length).toBeGreaterThan(0);
+    expect(errors.filter((error) => !isConnectionError(error))).toEqual([]);
   });
 
   it("goes on delivering jobs after kill -9, those that were queued before and those that came after", async () => {
