@@ -93,7 +93,7 @@ export function serveSubscriptions(server: Server, options: SubscriptionOptions)
       onNext: (_, __, ___, args, result) => {
         if (!result.errors?.length) return;
         const { requestId } = args.contextValue as GraphContext;
-        return { ...result, errors: result.errors.map((error) => format(error, requestId)) };
+        return { data: result.data ?? null, errors: result.errors.map((error) => format(error, requestId)) };
       },
       onComplete: ({ extra }, id) => void extra.open?.delete(id),
     },
