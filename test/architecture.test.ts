@@ -50,6 +50,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "node:fs/promises",
     "node:path",
     "node:stream",
+    "node:stream/promises",
+    "node:url",
     "node:zlib",
     "node:net",
   ],
