@@ -28,9 +28,12 @@ type Resolve = GraphQLFieldResolver<unknown, object, object>;
 export class GuardPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
   override onOutputFieldConfig(field: PothosOutputFieldConfig<Types>): PothosOutputFieldConfig<Types> {
     // Pothos adds this field to Prisma connections without a way to describe it.
-    return field.name === "totalCount" && !field.description
-      ? { ...field, description: "How many items the whole list has." }
-      : field;
+    if (field.name === "totalCount" && !field.description) {
+      return { ...field, description: "How many items the whole list has." };
+    }
+    if (!("first" in field.args)) return field;
+    const open = (args: Record<string, unknown>) => openCursors(`${field.parentType}.${field.name}`, args);
+    return { ...field, argMappers: [...field.argMappers, open] };
   }
 
   override wrapResolve(resolve: Resolve, field: PothosOutputFieldConfig<Types>): Resolve {
@@ -61,8 +64,8 @@ function guardVisibility<Types extends SchemaTypes>(
   return async (parent, args, context, info) => {
     const found = await resolve(parent, args, context, info);
     if (!list) return show(found, context);
-    if (!Array.isArray(found)) return found;
-    return await Promise.all(found.map(async (row) => show(await row, context)));
+    if (found === null || found === undefined) return null;
+    return await Promise.all([...(found as Iterable<unknown>)].map(async (row) => show(await row, context)));
   };
 }
 
@@ -84,8 +87,7 @@ function guardPage<Types extends SchemaTypes>(
         );
       }
     }
-    const opened = openCursors(list, args as Record<string, unknown>);
-    return sealCursors(list, await resolve(parent, opened, context, info));
+    return sealCursors(list, await resolve(parent, args, context, info));
   };
 }
 
@@ -94,7 +96,11 @@ interface Page {
   readonly pageInfo: { readonly startCursor?: string | null; readonly endCursor?: string | null };
 }
 
-function openCursors(list: string, args: Record<string, unknown>): object {
+/**
+ * Takes the seals off before anything sees the arguments: Pothos reads them in the resolver and, to load a relation
+ * with its parent, long before it.
+ */
+function openCursors(list: string, args: Record<string, unknown>): Record<string, unknown> {
   const opened: Record<string, unknown> = { ...args };
   for (const name of ["after", "before"]) {
     const cursor = args[name];
