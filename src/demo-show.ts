@@ -14,23 +14,27 @@ export function say(text = ""): void {
 
 /** Shows how far a job is: redrawn on a terminal, elsewhere a line for each stage. */
 export function showProgress({ progress }: JobFacts): void {
-  if (!progress) return;
+  // Between two stages there is nothing to be seen.
+  if (!progress?.stage) return;
   const { stage, fraction, done, total } = progress;
   if (!out.isTTY) {
-    const line = `      ${stage ?? "working"} …`;
+    const line = `      ${stage} …`;
     if (line !== lastLine) out.write(`${line}\n`);
     lastLine = line;
     return;
   }
   const share = fraction ?? 0;
   const bar = "█".repeat(Math.round(share * 24)).padEnd(24, "░");
-  const text = `      ${(stage ?? "").padEnd(7)} ${bar} ${megabytes(done)} of ${megabytes(total)}`;
+  const text = `      ${stage.padEnd(7)} ${bar} ${size(done)} of ${size(total)}`;
   out.write(`\r\x1b[2K${text.slice(0, (out.columns ?? 80) - 1)}`);
   drawn = true;
 }
 
-export function megabytes(bytes: string): string {
-  return `${(Number(bytes) / 1e6).toFixed(Number(bytes) < 1e7 ? 2 : 1)} MB`;
+/** Bytes, as decimal text, for people. */
+export function size(bytes: string): string {
+  const count = Number(bytes);
+  if (count < 1000) return `${count} bytes`;
+  return count < 1e6 ? `${(count / 1e3).toFixed(1)} kB` : `${(count / 1e6).toFixed(count < 1e7 ? 2 : 1)} MB`;
 }
 
 export function since(started: number): string {

@@ -14,11 +14,11 @@ import {
 import { GraphqlFailure } from "./client/failure.ts";
 import { followJob } from "./client/follow.ts";
 import type { Client } from "./client/index.ts";
-import type { MergePlanInput, UserError } from "./client/types.ts";
+import type { MergePlanInput, UserError, Verdict } from "./client/types.ts";
 import { readSettings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
 import { type DemoServer, reachServer } from "./demo-server.ts";
-import { lineageTree, megabytes, say, showProgress, since } from "./demo-show.ts";
+import { lineageTree, say, showProgress, since, size } from "./demo-show.ts";
 
 /*
  * The main job on the demo family, only through the GraphQL API: import a base and two adapters, plan, merge, check,
@@ -34,8 +34,8 @@ const reportsQuery: Document<
   {
     readonly version: {
       readonly merge: {
+        readonly verdict: Verdict | null;
         readonly report: {
-          readonly verdict: string;
           readonly checks: readonly {
             readonly name: string;
             readonly passed: boolean;
@@ -43,7 +43,6 @@ const reportsQuery: Document<
           }[];
         } | null;
         readonly verification: {
-          readonly verdict: string;
           readonly report: { readonly verdict: string; readonly tensors: number } | null;
         } | null;
       } | null;
@@ -52,7 +51,7 @@ const reportsQuery: Document<
   { readonly ref: string }
 > = document(`
   query DemoReports($ref: String!) {
-    version(ref: $ref) { merge { report verification { verdict report } } }
+    version(ref: $ref) { merge { verdict report { checks { name passed detail } } verification { report } } }
   }
 `);
 
@@ -131,9 +130,8 @@ async function showPlan(client: Client, input: MergePlanInput): Promise<void> {
   requireNone(mergePlan.userErrors, "plan");
   const plan = mergePlan.plan!;
   say(`  ${plan.touchedCount} of ${plan.tensorCount} tensors change`);
-  say(`  reads ${megabytes(plan.bytesToRead)}, writes ${megabytes(plan.bytesToWrite)}:`);
-  for (const { path, sizeBytes } of [...plan.outputs, ...plan.files])
-    say(`    ${path}  ${megabytes(sizeBytes)}`);
+  say(`  reads ${size(plan.bytesToRead)}, writes ${size(plan.bytesToWrite)}:`);
+  for (const { path, sizeBytes } of [...plan.outputs, ...plan.files]) say(`    ${path}  ${size(sizeBytes)}`);
   say(`  tokenizer: the ${plan.tokenizer.from.toLowerCase()}'s`);
   for (const warning of plan.warnings) say(`  warning ${warning.code}: ${warning.message}`);
   if (plan.cachedVersion) say(`  its result exists: ${plan.cachedVersion.ref}`);
@@ -151,15 +149,14 @@ async function verify(client: Client, version: ResultVersion): Promise<void> {
   });
   await follow(client, mergeVerify, `verify ${version.ref}`);
   const merge = (await client.request(reportsQuery, { ref: version.ref })).version?.merge;
-  const report = merge?.report;
   const verification = merge?.verification?.report;
-  for (const check of report?.checks ?? [])
+  for (const check of merge?.report?.checks ?? [])
     say(`  ${check.passed ? "ok  " : "FAIL"} ${check.name}: ${check.detail}`);
-  say(`  check ${report?.verdict ?? "missing"}`);
+  say(`  check ${merge?.verdict ?? "missing"}`);
   say(
     `  verdict ${verification?.verdict ?? "missing"}, ${verification?.tensors ?? 0} tensors (${since(started)})`,
   );
-  if (report?.verdict !== "PASSED" || verification?.verdict !== "IDENTICAL") {
+  if (merge?.verdict !== "PASSED" || verification?.verdict !== "IDENTICAL") {
     throw new AppError("DEMO_FAILED", `${version.ref} is not what its recipe gives.`);
   }
 }
