@@ -95,7 +95,9 @@ describe("docker-compose.yml", () => {
     }
     expect(services.worker.depends_on).toMatchObject({ server: { condition: "service_healthy" } });
     for (const name of ["postgres", "server", "worker"] as const) {
-      expect(services[name].healthcheck?.test[0]).toBe("CMD");
+      const { test } = services[name].healthcheck!;
+      expect(test[0]).toBe("CMD");
+      expect(test.every((part) => typeof part === "string")).toBe(true);
     }
     const pattern = services.worker.healthcheck!.test.at(-1)!;
     expect(services.worker.command!.join(" ")).toMatch(new RegExp(pattern));
