@@ -60,15 +60,13 @@ function describe(error: GraphQLError): Shown | null {
   // Pothos' own complaints are about ids and cursors that the caller made up.
   if (originalError instanceof PothosValidationError) return { extensions: { code: "BAD_USER_INPUT" } };
   const { code, reason, limit, most } = error.extensions;
+  // Apollo calls every error of validation the same.
+  if (typeof limit === "string") return { extensions: { code: "LIMIT_EXCEEDED", limit, most } };
   if (typeof code === "string" && OPEN_CODES.has(code)) {
-    return { extensions: { code, ...withoutUndefined({ reason, limit, most }) } };
+    return { extensions: { code, ...(typeof reason === "string" && { reason }) } };
   }
   // A document that does not fit the schema has no original error and no path: graphql itself wrote it.
   if (!originalError && error.path === undefined)
     return { extensions: { code: "GRAPHQL_VALIDATION_FAILED" } };
   return null;
-}
-
-function withoutUndefined(values: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }

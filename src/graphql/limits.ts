@@ -35,13 +35,18 @@ export function limitRules(limits: Limits): ValidationRule[] {
   return [(context) => checkDocument(context, limits)];
 }
 
+/** Of a selection, fragments included. */
 interface Measure {
+  /** Its own fields. */
+  readonly fields: number;
   readonly depth: number;
   readonly aliases: number;
   readonly cost: number;
+  /** Whether it reaches the items of a connection. */
+  readonly items: boolean;
 }
 
-const NOTHING: Measure = { depth: 0, aliases: 0, cost: 0 };
+const NOTHING: Measure = { fields: 0, depth: 0, aliases: 0, cost: 0, items: false };
 
 function checkDocument(context: ValidationContext, limits: Limits): ASTVisitor {
   const measured = new Map<string, Measure>();
@@ -53,44 +58,28 @@ function checkDocument(context: ValidationContext, limits: Limits): ASTVisitor {
     );
   return {
     OperationDefinition(node) {
-      const roots = countRoots(context, node.selectionSet, new Set());
       const measure = measureSet({ context, measured, open: new Set() }, node.selectionSet);
-      if (roots > limits.rootFields) over("root fields", roots, limits.rootFields, "Send several requests.");
-      if (measure.depth > limits.depth)
-        over("depth", measure.depth, limits.depth, "Ask by node(id:) instead.");
-      if (measure.aliases > limits.aliases) {
-        over("aliases", measure.aliases, limits.aliases, "Use nodes(ids:) or send several requests.");
+      const { fields, depth, aliases, cost } = measure;
+      if (fields > limits.rootFields)
+        over("root fields", fields, limits.rootFields, "Send several requests.");
+      if (depth > limits.depth) over("depth", depth, limits.depth, "Ask by node(id:) instead.");
+      if (aliases > limits.aliases) {
+        over("aliases", aliases, limits.aliases, "Use nodes(ids:) or send several requests.");
       }
-      if (measure.cost > limits.cost) over("cost", measure.cost, limits.cost, "Ask for smaller pages.");
+      if (cost > limits.cost) over("cost", cost, limits.cost, "Ask for smaller pages.");
     },
   };
 }
 
-function countRoots(context: ValidationContext, set: SelectionSetNode, open: Set<string>): number {
-  let count = 0;
-  for (const selection of set.selections) {
-    if (selection.kind === Kind.FIELD) count += 1;
-    else if (selection.kind === Kind.INLINE_FRAGMENT)
-      count += countRoots(context, selection.selectionSet, open);
-    else {
-      const fragment = context.getFragment(selection.name.value);
-      // A cycle is an error of its own, found by a standard rule.
-      if (!fragment || open.has(fragment.name.value)) continue;
-      count += countRoots(context, fragment.selectionSet, new Set([...open, fragment.name.value]));
-    }
-  }
-  return count;
-}
-
 interface Walk {
   readonly context: ValidationContext;
-  /** Fragments measured before: a fragment spread a thousand times is walked once. */
+  /** Each fragment is measured once: twenty that spread the next one twice would be a million walks. */
   readonly measured: Map<string, Measure>;
   readonly open: ReadonlySet<string>;
 }
 
 function measureSet(walk: Walk, set: SelectionSetNode): Measure {
-  let { depth, aliases, cost } = NOTHING;
+  let { fields, depth, aliases, cost, items } = NOTHING;
   for (const selection of set.selections) {
     const found =
       selection.kind === Kind.FIELD
@@ -98,16 +87,19 @@ function measureSet(walk: Walk, set: SelectionSetNode): Measure {
         : selection.kind === Kind.INLINE_FRAGMENT
           ? measureSet(walk, selection.selectionSet)
           : measureFragment(walk, walk.context.getFragment(selection.name.value));
+    fields += found.fields;
     depth = Math.max(depth, found.depth);
     aliases += found.aliases;
     cost += found.cost;
+    items ||= found.items;
   }
-  return { depth, aliases, cost };
+  return { fields, depth, aliases, cost, items };
 }
 
 function measureFragment(walk: Walk, fragment: FragmentDefinitionNode | null | undefined): Measure {
   if (!fragment) return NOTHING;
   const name = fragment.name.value;
+  // A cycle is an error of its own, found by a standard rule.
   if (walk.open.has(name)) return NOTHING;
   const known = walk.measured.get(name);
   if (known) return known;
@@ -117,35 +109,23 @@ function measureFragment(walk: Walk, fragment: FragmentDefinitionNode | null | u
 }
 
 function measureField(walk: Walk, field: FieldNode): Measure {
-  const alias = field.alias ? 1 : 0;
-  if (field.name.value.startsWith("__")) return { depth: 0, aliases: alias, cost: 0 };
-  if (!field.selectionSet) return { depth: 1, aliases: alias, cost: 0 };
+  const name = field.name.value;
+  const own = { fields: 1, aliases: field.alias ? 1 : 0, items: name === "edges" || name === "nodes" };
+  if (name.startsWith("__")) return { ...own, depth: 0, cost: 0 };
+  if (!field.selectionSet) return { ...own, depth: 1, cost: 0 };
   const below = measureSet(walk, field.selectionSet);
   return {
+    ...own,
     depth: below.depth + 1,
-    aliases: below.aliases + alias,
-    cost: (pageSize(walk, field, field.selectionSet) ?? 1) * (1 + below.cost),
+    aliases: own.aliases + below.aliases,
+    cost: (pageSize(field, below.items) ?? 1) * (1 + below.cost),
   };
 }
 
 /** The page a connection field asks for; null for other fields. A variable counts as the largest page. */
-function pageSize(walk: Walk, field: FieldNode, set: SelectionSetNode): number | null {
+function pageSize(field: FieldNode, hasItems: boolean): number | null {
   const argument = field.arguments?.find(({ name }) => name.value === "first" || name.value === "last");
   if (argument?.value.kind === Kind.INT) return Math.min(MAX_PAGE, Math.max(0, Number(argument.value.value)));
   if (argument?.value.kind === Kind.VARIABLE) return MAX_PAGE;
-  return argument || selectsItems(walk, set) ? DEFAULT_PAGE : null;
-}
-
-/** Whether a selection, fragments included, reaches the items of a connection. */
-function selectsItems(walk: Walk, set: SelectionSetNode): boolean {
-  return set.selections.some((selection) => {
-    if (selection.kind === Kind.FIELD)
-      return selection.name.value === "edges" || selection.name.value === "nodes";
-    if (selection.kind === Kind.INLINE_FRAGMENT) return selectsItems(walk, selection.selectionSet);
-    const name = selection.name.value;
-    const fragment = walk.open.has(name) ? undefined : walk.context.getFragment(name);
-    return fragment
-      ? selectsItems({ ...walk, open: new Set([...walk.open, name]) }, fragment.selectionSet)
-      : false;
-  });
+  return argument || hasItems ? DEFAULT_PAGE : null;
 }
