@@ -19,14 +19,22 @@ export interface DemoServer {
 const START_LIMIT_MS = 180_000;
 const STOP_LIMIT_MS = 30_000;
 
-/** Uses the server that runs on this home and port already, or starts one. @throws START_FAILED, PORT_IN_USE */
-export async function reachServer(settings: Settings): Promise<DemoServer> {
+/**
+ * Uses the server that runs on this home and port already, or starts one.
+ * @param started gets the child at once, so that it can be stopped before it is ready
+ * @throws START_FAILED, PORT_IN_USE
+ */
+export async function reachServer(
+  settings: Settings,
+  started: (child: ServerProcess) => void,
+): Promise<DemoServer> {
   if (settings.port !== 0) {
     const url = `http://${reachableHost(settings.host)}:${settings.port}`;
     const client = await connect(settings, url);
     if (client) return { url, client, child: null };
   }
   const child = new ServerProcess();
+  started(child);
   try {
     const url = await child.address();
     const client = await connect(settings, url);

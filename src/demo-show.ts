@@ -2,6 +2,10 @@ import type { JobFacts, LineageEdge, LineageVersion } from "./client/documents.t
 
 /** Where the demo talks; plain lines unless it is a terminal. */
 const out = process.stdout;
+// `npm run demo | head` closes the pipe early: the demo goes on, and stops its server at the end.
+out.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
 let drawn = false;
 let lastLine = "";
 

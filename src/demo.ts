@@ -17,7 +17,7 @@ import type { Client } from "./client/index.ts";
 import type { MergePlanInput, UserError, Verdict } from "./client/types.ts";
 import { readSettings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
-import { type DemoServer, reachServer } from "./demo-server.ts";
+import { type DemoServer, reachServer, type ServerProcess } from "./demo-server.ts";
 import { lineageTree, say, showProgress, since, size } from "./demo-show.ts";
 
 /*
@@ -187,13 +187,21 @@ async function main(args: readonly string[]): Promise<number> {
     return 2;
   }
   const started = performance.now();
+  let child: ServerProcess | null = null;
+  let serving = false;
+  const stop = async () => {
+    // A demo that was stopped must not leave a server behind that nobody knows of.
+    await child?.stop();
+    if (!serving) process.exit(1);
+  };
+  // Ctrl-C reaches us from the terminal and once more from npm; neither may end us before the server has stopped.
+  process.on("SIGTERM", stop).on("SIGINT", stop);
   say("Server");
   const settings = readSettings();
-  const server = await reachServer(settings);
+  const server = await reachServer(settings, (made) => {
+    child = made;
+  });
   say(`  ${server.child ? `started in ${since(started)}` : "already running"}: ${server.url}`);
-  // A stopped demo must not leave a server behind that nobody knows of.
-  const stop = () => void server.child?.stop();
-  process.once("SIGTERM", stop).once("SIGINT", stop);
   try {
     await runDemo(server);
   } catch (error) {
@@ -212,6 +220,7 @@ async function main(args: readonly string[]): Promise<number> {
   say(
     `Serving at ${server.url} until Ctrl-C; the token to sign in with stands in ${join(settings.home, "admin-token")}.`,
   );
+  serving = true;
   server.child.tell();
   return await server.child.ended();
 }

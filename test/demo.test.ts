@@ -11,7 +11,7 @@ import { readTensors } from "./support/tensor-files.ts";
 const ROOT = join(import.meta.dirname, "..");
 
 /** Runs the demo as `npm run demo -- --once` does after its set-up. */
-function demo(env: Record<string, string>, ...args: string[]) {
+function start(env: Record<string, string>, ...args: string[]) {
   const child = spawn(process.execPath, ["src/demo.ts", ...args], {
     cwd: ROOT,
     env: { ...process.env, DATABASE_URL: "", GRAFTWORK_IMPORT_ROOTS: "", ...env },
@@ -25,10 +25,13 @@ function demo(env: Record<string, string>, ...args: string[]) {
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     stderr += text;
   });
-  return new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
+  const ended = new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
     child.on("close", (code) => resolve({ code, stdout, stderr }));
   });
+  return { child, ended };
 }
+
+const demo = (...args: Parameters<typeof start>) => start(...args).ended;
 
 describe("npm run demo -- --once", () => {
   let home: string;
@@ -82,6 +85,17 @@ describe("npm run demo -- --once", () => {
     other.close();
     expect(code).toBe(1);
     expect(stderr).toMatch(/PORT_IN_USE: .*Stop it, or set PORT/);
+  });
+
+  it("takes its server along when it is stopped before the end", async () => {
+    const { child, ended } = start({ GRAFTWORK_HOME: home, PORT: "0" });
+    child.stdout.on("data", (text: string) => {
+      if (text.includes("Merge into")) child.kill("SIGTERM");
+    });
+    const { code, stdout } = await ended;
+    expect(code).toBe(1);
+    const url = /(http:\S+)/.exec(stdout)![1]!;
+    await expect(fetch(url)).rejects.toThrow();
   });
 
   it("is what npm runs", async () => {
