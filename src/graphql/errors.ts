@@ -18,6 +18,7 @@ const OPEN_CODES = new Set([
   "BAD_USER_INPUT",
   "UNAUTHENTICATED",
   "LIMIT_EXCEEDED",
+  "CSRF",
 ]);
 
 export function badUserInput(message: string, reason?: string): GraphQLError {
@@ -66,7 +67,7 @@ function describe(error: GraphQLError): Shown | null {
     return { extensions: { code, ...(typeof reason === "string" && { reason }) } };
   }
   // A document that does not fit the schema has no original error and no path: graphql itself wrote it.
-  if (!originalError && error.path === undefined)
+  if (!originalError && code === undefined && error.path === undefined)
     return { extensions: { code: "GRAPHQL_VALIDATION_FAILED" } };
   return null;
 }

@@ -103,7 +103,9 @@ async function answer(routes: Routes, { request, response, logFault }: Incoming)
   const asked = request.headers["x-request-id"];
   const requestId = typeof asked === "string" && REQUEST_ID.test(asked) ? asked : randomUUID();
   setSecurityHeaders(response, requestId);
-  const url = URL.parse(request.url ?? "/", "http://localhost");
+  // Joined and not resolved: `//host/x` is a path here.
+  const path = request.url ?? "/";
+  const url = path.startsWith("/") ? URL.parse(`http://localhost${path}`) : null;
   const exchange: Exchange = { request, response, requestId, url: url ?? new URL("http://localhost/") };
   try {
     if (url === null) throw new AppError("BAD_REQUEST", "The address is not a valid URL path.");

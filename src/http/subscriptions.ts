@@ -71,29 +71,36 @@ export function serveSubscriptions(server: Server, options: SubscriptionOptions)
       },
       onDisconnect: ({ extra }) => clearTimeout(extra.timer),
       onSubscribe: async ({ extra, connectionParams }, id, payload) => {
-        const requestId = options.newRequestId();
-        const refused = (errors: readonly GraphQLError[]) =>
-          errors.map((error) => format(error, requestId) as GraphQLError);
         const args = prepare(payload, rules);
-        if (Array.isArray(args)) return refused(args);
+        if (Array.isArray(args)) return args;
         extra.open ??= new Set();
-        if (extra.open.size >= MAX_SUBSCRIPTIONS) return refused([tooMany()]);
+        if (extra.open.size >= MAX_SUBSCRIPTIONS) return [tooMany()];
         // Taken before anything is awaited: a hundred requests may arrive at once.
         extra.open.add(id);
         try {
           // Asked again for each operation: roles may have changed since the connection was made.
           const { viewer } = await whoConnects(options.registry, extra.request, connectionParams);
-          const contextValue: GraphContext = { ...options.registry, viewer, requestId };
+          const contextValue: GraphContext = {
+            ...options.registry,
+            viewer,
+            requestId: options.newRequestId(),
+          };
           return { ...args, contextValue };
-        } catch (originalError) {
+        } catch (error) {
           extra.open.delete(id);
-          return refused([new GraphQLError("", { originalError: originalError as Error })]);
+          const originalError = error as Error;
+          return [new GraphQLError(originalError.message, { originalError })];
         }
       },
       onNext: (_, __, ___, args, result) => {
         if (!result.errors?.length) return;
         const { requestId } = args.contextValue as GraphContext;
         return { data: result.data ?? null, errors: result.errors.map((error) => format(error, requestId)) };
+      },
+      // Refused before it ran, so that no context names the request yet.
+      onError: (_, __, ___, errors) => {
+        const requestId = options.newRequestId();
+        return errors.map((error) => format(error as GraphQLError, requestId));
       },
       onComplete: ({ extra }, id) => void extra.open?.delete(id),
     },
