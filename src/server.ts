@@ -1,0 +1,107 @@
+import { mkdir } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { adminTokenFile, settleAdminToken } from "./admin-token.ts";
+import { readSettings, type Settings } from "./config.ts";
+import { AppError } from "./core/errors.ts";
+import { startHttp } from "./http/app.ts";
+import type { Log } from "./log.ts";
+import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
+import { startEmbedded } from "./registry/embedded.ts";
+import { startWorker } from "./worker.ts";
+
+export interface ServerFlags {
+  /** Answer only; jobs are done by processes of their own (`npm run worker`). Needs DATABASE_URL. */
+  readonly noWorker: boolean;
+  /** Replace the admin's token and show the new one. */
+  readonly newAdminToken: boolean;
+}
+
+export interface RunningServer {
+  /** `http://127.0.0.1:4000` */
+  readonly url: string;
+  /** A token that was just made: show it once. */
+  readonly newToken: string | null;
+  /** Stops answering, hands running jobs back, stops a Postgres that was started here. */
+  stop(): Promise<void>;
+}
+
+/** What was opened, to be closed in the reverse order, also when a later step fails. */
+class Opened {
+  readonly #closers: (() => Promise<void>)[] = [];
+
+  add(close: () => Promise<void>): void {
+    this.#closers.push(close);
+  }
+
+  async close(): Promise<void> {
+    for (let close = this.#closers.pop(); close; close = this.#closers.pop()) await close();
+  }
+}
+
+/**
+ * Starts everything: database, API, console and, unless told otherwise, the worker.
+ * @throws HOME_IN_USE, PORT_IN_USE, BAD_SETTING, and what Postgres and migrations may throw
+ */
+export async function startServer(settings: Settings, flags: ServerFlags, log: Log): Promise<RunningServer> {
+  if (flags.noWorker && settings.databaseUrl === null) {
+    throw new AppError(
+      "BAD_SETTING",
+      "--no-worker needs DATABASE_URL: no other process could do the jobs, because the embedded Postgres serves only this one.",
+    );
+  }
+  await mkdir(settings.home, { recursive: true });
+  const opened = new Opened();
+  try {
+    const url = settings.databaseUrl ?? (await openEmbedded(settings, log, opened));
+    const registry = await openRegistry(url, log);
+    let stopWorker = () => {};
+    opened.add(async () => {
+      const closed = registry.close();
+      stopWorker();
+      await closed;
+    });
+    const newToken = await settleAdminToken(registry, settings, flags.newAdminToken);
+    if (settings.databaseUrl === null) await registry.queue.releaseOrphans();
+    const http = await startHttp({ registry, settings, log });
+    opened.add(() => http.close());
+    if (!flags.noWorker) stopWorker = (await startWorker({ registry, settings, log })).stop;
+    return { url: http.url, newToken, stop: () => opened.close() };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+async function openEmbedded({ home }: Settings, log: Log, opened: Opened): Promise<string> {
+  const postgres = await startEmbedded({ home, log: (message) => log.warn(message) });
+  opened.add(() => postgres.stop());
+  return postgres.url;
+}
+
+function readFlags(): ServerFlags {
+  try {
+    const { values } = parseArgs({
+      options: { "no-worker": { type: "boolean" }, "new-admin-token": { type: "boolean" } },
+    });
+    return { noWorker: values["no-worker"] ?? false, newAdminToken: values["new-admin-token"] ?? false };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new AppError("USAGE", `${why} Usage: npm start -- [--no-worker] [--new-admin-token]`);
+  }
+}
+
+async function main(): Promise<void> {
+  const flags = readFlags();
+  const settings = readSettings();
+  const log = logFor(settings);
+  const server = await startServer(settings, flags, log);
+  stopOnSignals(() => server.stop(), log);
+  if (server.newToken !== null) {
+    process.stdout.write(
+      `Admin token (shown once; kept in ${adminTokenFile(settings.home)}): ${server.newToken}\n`,
+    );
+  }
+  process.stdout.write(`Graftwork is ready: ${server.url} (API at ${server.url}/graphql)\n`);
+}
+
+if (import.meta.main) await runMain(main);
