@@ -92,7 +92,7 @@ const MergeOutputInput = builder.inputType("MergeOutputInput", {
 
 mutation("mergeStart", {
   description:
-    "Starts a merge, or refuses it with every reason. Where the recipe's result exists, the job has succeeded at once.",
+    "Starts a merge, or refuses it with every reason. Where the recipe's result exists, the job only checks its files and answers with it.",
   input: builder.inputType("MergeStartInput", {
     description: "What to merge, how, and where the result goes.",
     fields: (t) => ({

@@ -82,9 +82,8 @@ builder.prismaObjectField(Version, "tensors", (t) =>
       name: "TensorConnection",
       fields: (c) => ({
         totalCount: c.int({
-          nullable: true,
           description: "How many tensors there are in all.",
-          resolve: ({ totalCount }) => (totalCount as number | undefined) ?? null,
+          resolve: (page) => (page as unknown as { totalCount: number }).totalCount,
         }),
       }),
     },

@@ -1,0 +1,89 @@
+import { execFile } from "node:child_process";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { buildSchema, parse, validate } from "graphql";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Document } from "../../src/client/document.ts";
+import * as documents from "../../src/client/documents.ts";
+import { documentTypes } from "../support/document-types.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const FOLDER = join(ROOT, "test-results", "document-types");
+const schema = buildSchema(await readFile(join(ROOT, "schema.graphql"), "utf8"));
+const all = Object.entries(documents as unknown as Record<string, Document<unknown, unknown>>);
+
+/** Has the compiler compare; returns what it complains about. */
+async function compile(name: string, lines: readonly string[]): Promise<string> {
+  await mkdir(FOLDER, { recursive: true });
+  const file = join(FOLDER, `${name}.ts`);
+  await writeFile(file, lines.join("\n"));
+  const config = join(FOLDER, `${name}.tsconfig.json`);
+  await writeFile(
+    config,
+    JSON.stringify({ extends: "../../tsconfig.json", include: [`./${name}.ts`], exclude: [] }),
+  );
+  const tsc = join(ROOT, "node_modules", ".bin", "tsc");
+  return await promisify(execFile)(process.execPath, [tsc, "--noEmit", "-p", config]).then(
+    ({ stdout }) => stdout,
+    (error: { stdout: string }) => error.stdout,
+  );
+}
+
+const PRELUDE = [
+  `import type { Document } from "../../src/client/document.ts";`,
+  `import type * as documents from "../../src/client/documents.ts";`,
+  "type ResultOf<D> = D extends Document<infer R, never> ? R : never;",
+  "type VariablesOf<D> = D extends Document<unknown, infer V> ? V : never;",
+  "declare function fits<Wanted, Given extends Wanted>(): void;",
+];
+
+describe("the documents of the client", () => {
+  it.each(all)("%s fits schema.graphql", (_, document) => {
+    expect(validate(schema, parse(document.text)).map(({ message }) => message)).toEqual([]);
+    expect(parse(document.text).definitions[0]).toMatchObject({
+      operation: document.kind,
+      name: { value: document.name },
+    });
+  });
+
+  describe("have the types that the schema gives them", () => {
+    let complaints: string;
+    beforeAll(async () => {
+      const lines = all.flatMap(([name, document]) => {
+        const { result, variables } = documentTypes(schema, parse(document.text));
+        return [
+          `fits<ResultOf<typeof documents.${name}>, ${result}>(); // answers of ${name} fit the type`,
+          `fits<${result}, ResultOf<typeof documents.${name}>>(); // the type of ${name} promises no more`,
+          `fits<${variables}, VariablesOf<typeof documents.${name}>>(); // variables of ${name} are accepted`,
+        ];
+      });
+      complaints = await compile("documents", [...PRELUDE, ...lines]);
+    });
+
+    it("field by field, with every null", () => {
+      expect(complaints).toBe("");
+    });
+
+    it("and a wrong one would be noticed", async () => {
+      const { result, variables } = documentTypes(schema, parse(documents.jobQuery.text));
+      const wrong = [
+        `fits<ResultOf<typeof documents.jobQuery>, ${result.replace('readonly kind: "IMPORT_VERSION"', "readonly kind: null")}>();`,
+        `fits<ResultOf<typeof documents.viewerQuery>, ${result}>();`,
+        `fits<${variables.replace("string", "number")}, VariablesOf<typeof documents.jobQuery>>();`,
+      ];
+      const found = await compile("wrong", [...PRELUDE, ...wrong]);
+      expect(found.match(/^\S.*: error TS/gm)).toHaveLength(wrong.length);
+    });
+  });
+});
+
+describe("the client", () => {
+  it("runs in a browser: it imports nothing of Node", async () => {
+    const files = ["index", "document", "documents", "failure", "follow", "types"];
+    for (const file of files) {
+      const text = await readFile(join(ROOT, "src", "client", `${file}.ts`), "utf8");
+      expect(text).not.toMatch(/from "(node:|ws|graphql")|\bprocess\.|\bBuffer\b|\brequire\(/);
+    }
+  });
+});
