@@ -6,12 +6,14 @@ import { ENGINE } from "../core/record.ts";
 import { failAt } from "../engine/events.ts";
 import { runMerge as executeMerge } from "../engine/merge.ts";
 import { adoptMerge } from "../engine/verify.ts";
-import { isNamed, type LoadedVersion } from "../registry/checkpoints.ts";
+import { forgetCached, recordCached } from "../registry/cached-merges.ts";
+import type { LoadedVersion } from "../registry/checkpoints.ts";
 import { planLoaded } from "../registry/merge-plan.ts";
+import { isRecorded } from "../registry/merged-folders.ts";
 import { loadMergeWork, type MergeOutcome, type MergeWork, recordMerge } from "../registry/merges.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
 import { discardStagings, mergedFolder, setAside } from "../storage/merged-folder.ts";
-import { discard, exists } from "../storage/staging.ts";
+import { discard, exists, requireUnchanged } from "../storage/staging.ts";
 import type { JobDefinition, JobRun } from "./job.ts";
 
 type Made = Pick<MergeOutcome, "facts" | "digests" | "report" | "recipeDigest">;
@@ -27,8 +29,15 @@ export const runMerge: JobDefinition = {
     const work = await loadMergeWork(run.registry.db, mergeOf(run));
     const { output } = placeOf(run);
     await discardStagings(run.settings.home, work.merge.id, run.claim.attempt);
+    if (work.cached !== null && (await answerFromCache(run, work.cached))) return;
     const made = (await adoptFinished(run, work)) ?? (await execute(run, work));
-    const outcome = { ...made, location: output, engineVersion: ENGINE.version, threads: run.engine.threads };
+    const outcome = {
+      ...made,
+      location: output,
+      engineVersion: ENGINE.version,
+      threads: run.engine.threads,
+      replacesLost: work.cached !== null,
+    };
     const { unusedLocation } = await run.write(() => recordMerge(run.registry, run.claim, outcome));
     failAt("after-record", run.engine.failpoint);
     if (unusedLocation !== null) await discard(unusedLocation);
@@ -36,7 +45,7 @@ export const runMerge: JobDefinition = {
   discard: async (run) => {
     const { output } = placeOf(run);
     await discardStagings(run.settings.home, mergeOf(run), run.claim.attempt);
-    if (!(await isNamed(run.registry.db, output))) await discard(output);
+    if (!(await isRecorded(run.registry.db, mergeOf(run)))) await discard(output);
   },
 };
 
@@ -47,6 +56,21 @@ function mergeOf({ claim, mergeId }: Pick<JobRun, "claim" | "mergeId">): string 
 
 function placeOf(run: Pick<JobRun, "claim" | "mergeId" | "settings">) {
   return mergedFolder(run.settings.home, mergeOf(run), run.claim.attempt);
+}
+
+/** Answers with the version that the recipe gave before, if its files are still the recorded ones; else forgets it. */
+async function answerFromCache(run: JobRun, { location, facts, label }: LoadedVersion): Promise<boolean> {
+  try {
+    await requireUnchanged(location, facts.files);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    const message = `${label} is the result of this recipe, but its files are not as they were written: ${error.message} It is merged again.`;
+    await run.emit({ type: "warning", data: { code: "CACHED_RESULT_LOST", message, subject: label } });
+    await run.write(() => forgetCached(run.registry, run.claim));
+    return false;
+  }
+  await run.write(() => recordCached(run.registry, run.claim));
+  return true;
 }
 
 /** Takes over a finished folder; one that is not this merge's result is set aside, not overwritten. */

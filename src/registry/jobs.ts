@@ -15,8 +15,6 @@ export interface NewJob {
   readonly modelId?: string;
   readonly mergeId?: string;
   readonly versionId?: string;
-  /** The answer is known already: the job is born ended and never queued. */
-  readonly cached?: boolean;
 }
 
 export interface JobRequest {
@@ -62,12 +60,10 @@ export async function startJob(
       const earlier = await findEarlier(tx, { accountId, idempotencyKey, inputDigest });
       if (earlier) return earlier;
     }
-    const { cached, ...fields } = await build(tx, accountId);
-    const ended = cached ? { state: "SUCCEEDED" as const, startedAt: ctx.now(), finishedAt: ctx.now() } : {};
+    const fields = await build(tx, accountId);
     const { id } = await tx.job.create({
       data: {
         ...fields,
-        ...ended,
         createdById: accountId,
         inputDigest,
         idempotencyKey,
@@ -75,8 +71,7 @@ export async function startJob(
       },
     });
     await appendUnfenced(tx, id, { type: "queued", data: {} });
-    if (cached) await appendUnfenced(tx, id, { type: "succeeded", data: { cached: true } });
-    else await ctx.queue.enqueue(tx, { id, kind: fields.kind });
+    await ctx.queue.enqueue(tx, { id, kind: fields.kind });
     return await tx.job.findUniqueOrThrow({ where: { id } });
   });
 }

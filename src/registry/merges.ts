@@ -4,6 +4,7 @@ import type { CheckReport } from "../core/parity.ts";
 import { requireRunnable } from "../core/plan.ts";
 import { parseRecipe, type Recipe } from "../core/recipe.ts";
 import { parseModelName } from "../core/refs.ts";
+import { findResult } from "./cached-merges.ts";
 import {
   type LoadedVersion,
   loadVersion,
@@ -15,7 +16,7 @@ import {
 import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
 import type { Db, Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
-import { earlierJob, finishJob, holdJob, type NewJob, startJob, toJson } from "./jobs.ts";
+import { earlierJob, finishJob, holdJob, startJob, toJson } from "./jobs.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "./merge-plan.ts";
 import { findOrMakeModel, findVersion, writableNamespace } from "./models.ts";
 import { visibleTo } from "./visibility.ts";
@@ -33,8 +34,8 @@ export interface MergeRequest extends MergePlanRequest {
 
 /**
  * Accepts a merge: plans it, and makes the merge and its job, or refuses with every reason at once. A recipe whose
- * result the namespace has already (and whose checks passed) is answered with a merge that names that version and is
- * marked `cachedFrom`; its job is born SUCCEEDED, so that callers see one shape.
+ * result the namespace has already (and whose checks passed) is marked `cachedFrom`: its job only looks whether the
+ * files are still the recorded ones, and answers with that version.
  * @throws what `planFor` throws, the plan's refusals, UNAUTHENTICATED, FORBIDDEN, KIND_DIFFERS, IDEMPOTENCY_CONFLICT
  */
 export async function startMerge(
@@ -60,59 +61,26 @@ export async function startMerge(
       const namespaceId = await writableNamespace(tx, ctx, { name, field: "output" });
       const recipe = await storeRecipe(tx, namespaceId, planned);
       const cached = request.force ? null : await findResult(tx, { recipeId: recipe.id, output: name.name });
-      const common = {
-        namespaceId,
-        recipeId: recipe.id,
-        createdById,
-        plan: planSummary(planned),
-        inputs: { create: mergeInputs(planned) },
-        createdAt: ctx.now(),
-      };
-      if (cached?.version)
-        return await answerFrom(tx, { cached, version: cached.version, common, now: ctx.now() });
       const visibility = request.visibility ?? "PRIVATE";
-      const model = await findOrMakeModel(tx, {
-        namespaceId,
-        name,
-        kind: "MERGED",
-        visibility,
-        field: "output",
+      const outputModelId =
+        cached?.version.modelId ??
+        (await findOrMakeModel(tx, { namespaceId, name, kind: "MERGED", visibility, field: "output" })).id;
+      const merge = await tx.merge.create({
+        data: {
+          namespaceId,
+          recipeId: recipe.id,
+          outputModelId,
+          createdById,
+          plan: planSummary(planned),
+          inputs: { create: mergeInputs(planned) },
+          createdAt: ctx.now(),
+          ...(cached && { cachedFromId: cached.id }),
+        },
       });
-      const merge = await tx.merge.create({ data: { ...common, outputModelId: model.id } });
       const input = { tokenizer: planned.plan.tokenizer.from, force: request.force === true };
-      return { namespaceId, kind: "RUN_MERGE", input, mergeId: merge.id, modelId: model.id };
+      return { namespaceId, kind: "RUN_MERGE", input, mergeId: merge.id, modelId: outputModelId };
     });
   }
-}
-
-interface CachedAnswer {
-  readonly cached: Result;
-  readonly version: NonNullable<Result["version"]>;
-  readonly common: Omit<Prisma.MergeUncheckedCreateInput, "outputModelId">;
-  readonly now: Date;
-}
-
-/** A merge that is over before it began: it names the version that the recipe gave before. */
-async function answerFrom(tx: Tx, { cached, version, common, now }: CachedAnswer): Promise<NewJob> {
-  const { device, threads, engineVersion, report, verdict } = cached;
-  const merge = await tx.merge.create({
-    data: {
-      ...common,
-      device,
-      threads,
-      engineVersion,
-      verdict,
-      ...(report !== null && { report: report as Prisma.InputJsonValue }),
-      cachedFromId: cached.id,
-      outputModelId: version.modelId,
-      versionId: version.id,
-      state: "SUCCEEDED",
-      startedAt: now,
-      finishedAt: now,
-    },
-  });
-  const ids = { mergeId: merge.id, modelId: version.modelId, versionId: version.id };
-  return { namespaceId: common.namespaceId, kind: "RUN_MERGE", input: {}, ...ids, cached: true };
 }
 
 async function storeRecipe(tx: Tx, namespaceId: string, { recipe, recipeDigest }: PlannedMerge) {
@@ -120,25 +88,6 @@ async function storeRecipe(tx: Tx, namespaceId: string, { recipe, recipeDigest }
   await tx.recipe.createMany({ data: [{ ...row, document: toJson(recipe) }], skipDuplicates: true });
   return await tx.recipe.findUniqueOrThrow({ where: { namespaceId_digest: row } });
 }
-
-/** A result of the recipe that passed every check so far; one in the wanted model first, then the newest. */
-async function findResult(tx: Tx, { recipeId, output }: { recipeId: string; output: string }) {
-  const found = await tx.merge.findMany({
-    where: {
-      recipeId,
-      state: "SUCCEEDED",
-      cachedFromId: null,
-      versionId: { not: null },
-      verdict: "PASSED",
-      OR: [{ verifyVerdict: null }, { verifyVerdict: "PASSED" }],
-    },
-    orderBy: { id: "desc" },
-    include: { version: { include: { model: { select: { name: true } } } } },
-  });
-  return found.find((merge) => merge.version?.model.name === output) ?? found[0] ?? null;
-}
-
-type Result = NonNullable<Awaited<ReturnType<typeof findResult>>>;
 
 function planSummary({ plan }: PlannedMerge): Prisma.InputJsonObject {
   const { steps, shards, touched, bytesToRead, bytesToWrite, warnings, tokenizer } = plan;
@@ -174,12 +123,18 @@ export interface MergeWork {
   readonly sources: readonly (LoadedVersion & { readonly weight: number })[];
   /** The version it made; null before it did. */
   readonly version: LoadedVersion | null;
+  /** The version that another merge of the recipe made; its files may be gone since. */
+  readonly cached: LoadedVersion | null;
 }
 
 export async function loadMergeWork(db: Db | Tx, mergeId: string): Promise<MergeWork> {
-  const { recipe, inputs, ...merge } = await db.merge.findUniqueOrThrow({
+  const { recipe, inputs, cachedFrom, ...merge } = await db.merge.findUniqueOrThrow({
     where: { id: mergeId },
-    include: { recipe: true, inputs: { orderBy: { position: "asc" } } },
+    include: {
+      recipe: true,
+      inputs: { orderBy: { position: "asc" } },
+      cachedFrom: { select: { versionId: true } },
+    },
   });
   const [base, ...sources] = inputs;
   if (!base) throw new Error(`merge ${mergeId} has no inputs`);
@@ -194,6 +149,7 @@ export async function loadMergeWork(db: Db | Tx, mergeId: string): Promise<Merge
     base: await loadVersion(db, base.versionId),
     sources: loaded,
     version: merge.versionId === null ? null : await loadVersion(db, merge.versionId),
+    cached: cachedFrom?.versionId ? await loadVersion(db, cachedFrom.versionId) : null,
   };
 }
 
@@ -203,6 +159,8 @@ export interface MergeOutcome extends VersionFacts {
   readonly report: CheckReport;
   readonly engineVersion: string;
   readonly threads: number;
+  /** The version of these bytes exists, but its files are lost or changed: it gets these. */
+  readonly replacesLost?: boolean;
 }
 
 /**
@@ -235,7 +193,7 @@ export async function recordMerge(
           ...outcome,
           modelId: merge.outputModelId,
           origin: "MERGED",
-          relocate: force === true,
+          relocate: force === true || outcome.replacesLost === true,
           now: ctx.now(),
         });
     for (const { versionId, role, weight, position } of merge.inputs) {

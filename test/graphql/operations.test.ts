@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { recordCached } from "../../src/registry/cached-merges.ts";
 import type { StoredVersion } from "../../src/registry/checkpoints.ts";
 import type { ViewerContext } from "../../src/registry/context.ts";
 import { type TestDatabase, testDatabase } from "../support/db.ts";
@@ -270,7 +271,9 @@ describe("a job", () => {
       idempotencyKey,
     });
     const { data } = await api.ask(s.admin, START, { input: start() });
-    expect(data.mergeStart).toMatchObject({ merge: { state: "SUCCEEDED" }, job: { state: "SUCCEEDED" } });
+    expect(data.mergeStart).toMatchObject({ merge: { state: "QUEUED" }, job: { state: "QUEUED" } });
+    const jobId = Buffer.from(data.mergeStart.job.id, "base64url").toString().split(":")[1]!;
+    await recordCached(s.worker, await s.claim(jobId));
     const { data: found } = await api.ask(
       s.admin,
       `query ($id: ID!) { job(id: $id) { result { ... on MergeResult { cached version { ref } merge { verdict report { checks { name } } cachedFrom { state } } } } events { nodes { type } } } }`,
@@ -281,7 +284,7 @@ describe("a job", () => {
       version: { ref: "demo/merged@1" },
       merge: { verdict: "PASSED", report: { checks: [] }, cachedFrom: { state: "SUCCEEDED" } },
     });
-    expect(found.job.events.nodes).toEqual([{ type: "QUEUED" }, { type: "SUCCEEDED" }]);
+    expect(found.job.events.nodes).toEqual([{ type: "QUEUED" }, { type: "CLAIMED" }, { type: "SUCCEEDED" }]);
   });
 });
 

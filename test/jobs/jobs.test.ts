@@ -1,4 +1,4 @@
-import { open, readFile, utimes } from "node:fs/promises";
+import { open, readFile, rm, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -72,7 +72,21 @@ describe("jobs", () => {
     const first = await graft.merge("demo/base", "demo/sentiment", "demo/twice");
     const second = await graft.merge("demo/base", "demo/sentiment", "demo/twice");
     expect(second.versionId).toBe(first.versionId);
-    expect(second.attempt).toBe(0);
+    expect(second.events.map((event) => event.type)).toEqual(["queued", "claimed", "succeeded"]);
+  });
+
+  it("merge a repeated recipe again when the files of its result are gone, into the same version", async () => {
+    await importDemo();
+    const first = await graft.merge("demo/base", "demo/sentiment", "demo/lost");
+    const { location } = await graft.test.db.version.findUniqueOrThrow({ where: { id: first.versionId! } });
+    await rm(location, { recursive: true });
+    const second = await graft.merge("demo/base", "demo/sentiment", "demo/lost");
+    expect(second.versionId).toBe(first.versionId);
+    const warning = second.events.find((event) => event.type === "warning");
+    expect(warning?.data).toMatchObject({ code: "CACHED_RESULT_LOST" });
+    const version = await graft.test.db.version.findUniqueOrThrow({ where: { id: second.versionId! } });
+    const bytes = await readFile(join(version.location, "model.safetensors"));
+    expect(bytes.equals(await readFile(demo("expected/sentiment/model.safetensors")))).toBe(true);
   });
 
   it("find a merged file that was damaged since", async () => {

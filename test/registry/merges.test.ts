@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { checkpointDigests } from "../../src/core/checkpoint.ts";
 import { ANONYMOUS } from "../../src/core/permissions.ts";
+import { forgetCached, recordCached } from "../../src/registry/cached-merges.ts";
 import type { StoredVersion } from "../../src/registry/checkpoints.ts";
 import { cancelJob, failJob } from "../../src/registry/jobs.ts";
 import { planFor } from "../../src/registry/merge-plan.ts";
@@ -171,25 +172,39 @@ describe("a merge", () => {
 });
 
 describe("a repeated recipe", () => {
-  it("is answered with the version that exists, by a job that is done already; force merges again", async () => {
+  it("is answered with the version that exists, by a job that only looks at its files; force merges again", async () => {
     const first = await s.merged(merge("cache/out", { output: "cache/out" }), "cached");
     const { job: again, mergeId } = await startMerge(s.admin, merge("cache/out"));
-    expect(again).toMatchObject({ state: "SUCCEEDED", versionId: first.version.id });
+    expect(again.state).toBe("QUEUED");
+    expect((await loadMergeWork(test.db, mergeId)).cached).toMatchObject({ id: first.version.id });
+    await recordCached(s.worker, await s.claim(again.id));
     expect(await row(mergeId)).toMatchObject({
       state: "SUCCEEDED",
       versionId: first.version.id,
       cachedFromId: first.mergeId,
       verdict: "PASSED",
     });
-    const events = await test.db.jobEvent.findMany({
-      where: { jobId: again.id },
-      orderBy: { number: "asc" },
+    expect(await test.db.job.findUniqueOrThrow({ where: { id: again.id } })).toMatchObject({
+      state: "SUCCEEDED",
+      versionId: first.version.id,
     });
-    expect(events.map((event) => event.type)).toEqual(["queued", "succeeded"]);
-    const queued = await test.db.$queryRaw`select 1 from pgboss.job where id = ${again.id}::uuid`;
-    expect(queued).toEqual([]);
     const forced = await startMerge(s.admin, merge("cache/out", { force: true }));
-    expect(forced.job.state).toBe("QUEUED");
+    expect((await loadMergeWork(test.db, forced.mergeId)).cached).toBeNull();
+  });
+
+  it("whose earlier files are lost is merged again, into the version that was there", async () => {
+    const first = await s.merged(merge("lost/out"), "lost");
+    const { job, mergeId } = await startMerge(s.admin, merge("lost/out"));
+    const claim = await s.claim(job.id);
+    await forgetCached(s.worker, claim);
+    const stored = await recordMerge(s.worker, claim, {
+      ...(await outcome(mergeId, "lost")),
+      replacesLost: true,
+    });
+    expect(stored).toMatchObject({ created: false, unusedLocation: first.version.location });
+    expect(stored.version.id).toBe(first.version.id);
+    expect(stored.version.location).not.toBe(first.version.location);
+    expect(await row(mergeId)).toMatchObject({ state: "SUCCEEDED", cachedFromId: null });
   });
 
   it("with another tokenizer is another recipe", async () => {

@@ -29,7 +29,7 @@ export function PlanView({ query }: { readonly query: Query<PlanData> }) {
         <Notice tone="good" title="This merge was made before">
           <p>
             <Link to={versionRoute(plan.cachedVersion.ref)}>{plan.cachedVersion.ref}</Link> holds exactly
-            these bytes: starting it returns at once.
+            these bytes: the job only checks that its files are unchanged.
           </p>
         </Notice>
       )}
