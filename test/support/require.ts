@@ -1,10 +1,10 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** What some tests need and not every machine has. */
-export type Requirement = "browser" | "webgpu" | "tmpfs" | "root";
+export type Requirement = "browser" | "webgpu" | "tmpfs" | "root" | "curl" | "python";
 
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
@@ -22,7 +22,13 @@ const PROBES: Record<Requirement, () => boolean> = {
     process.env.VK_DRIVER_FILES !== undefined || existsSync("/usr/lib/chromium/vk_swiftshader_icd.json"),
   tmpfs: canMountTmpfs,
   root: isRoot,
+  curl: () => answers("curl", "--version"),
+  python: () => answers("python3", "--version"),
 };
+
+function answers(command: string, ...args: string[]): boolean {
+  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+}
 
 function isRoot(): boolean {
   return process.getuid?.() === 0;
