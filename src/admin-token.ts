@@ -1,7 +1,6 @@
 import { chmod, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Settings } from "./config.ts";
-import { AppError } from "./core/errors.ts";
 import { ensureAdmin, replaceAdminToken } from "./registry/accounts.ts";
 import type { RegistryContext } from "./registry/context.ts";
 
@@ -13,7 +12,6 @@ export function adminTokenFile(home: string): string {
 /**
  * Makes the admin and its token at the first start, or a new token where `replace` asks for it, and keeps the token in
  * the home, readable by its owner only. Returns a new token to be shown once, else null.
- * @throws BAD_SETTING for replacing a token that the environment dictates
  */
 export async function settleAdminToken(
   registry: RegistryContext,
@@ -21,12 +19,6 @@ export async function settleAdminToken(
   replace: boolean,
 ): Promise<string | null> {
   const { home, adminToken } = settings;
-  if (replace && adminToken !== null) {
-    throw new AppError(
-      "BAD_SETTING",
-      "--new-admin-token makes a token, but GRAFTWORK_ADMIN_TOKEN dictates one: change or unset that variable instead.",
-    );
-  }
   const made = replace
     ? await replaceAdminToken(registry)
     : (await ensureAdmin(registry, { presetToken: adminToken })).token;

@@ -1,4 +1,5 @@
 import { mkdir } from "node:fs/promises";
+import { createServer } from "node:net";
 import { parseArgs } from "node:util";
 import { adminTokenFile, settleAdminToken } from "./admin-token.ts";
 import { readSettings, type Settings } from "./config.ts";
@@ -43,12 +44,8 @@ class Opened {
  * @throws HOME_IN_USE, PORT_IN_USE, BAD_SETTING, and what Postgres and migrations may throw
  */
 export async function startServer(settings: Settings, flags: ServerFlags, log: Log): Promise<RunningServer> {
-  if (flags.noWorker && settings.databaseUrl === null) {
-    throw new AppError(
-      "BAD_SETTING",
-      "--no-worker needs DATABASE_URL: no other process could do the jobs, because the embedded Postgres serves only this one.",
-    );
-  }
+  requireSense(settings, flags);
+  await requireListenable(settings);
   await mkdir(settings.home, { recursive: true });
   const opened = new Opened();
   try {
@@ -70,6 +67,36 @@ export async function startServer(settings: Settings, flags: ServerFlags, log: L
     await opened.close();
     throw error;
   }
+}
+
+/** Refuses flags and settings that contradict each other. */
+function requireSense(settings: Settings, flags: ServerFlags): void {
+  if (flags.noWorker && settings.databaseUrl === null) {
+    throw new AppError(
+      "BAD_SETTING",
+      "--no-worker needs DATABASE_URL: no other process could do the jobs, because the embedded Postgres serves only this one.",
+    );
+  }
+  // Known at once, rather than after a database was made and started.
+  if (flags.newAdminToken && settings.adminToken !== null) {
+    throw new AppError(
+      "BAD_SETTING",
+      "--new-admin-token makes a token, but GRAFTWORK_ADMIN_TOKEN dictates one: change or unset that variable instead.",
+    );
+  }
+}
+
+/** Tries the address out. @throws PORT_IN_USE, BAD_SETTING */
+function requireListenable({ host, port }: Pick<Settings, "host" | "port">): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once("error", ({ code, message }: NodeJS.ErrnoException) => {
+      const taken = `port ${port} of ${host} is taken: stop what listens there, or set PORT to another one.`;
+      const wrong = `nothing can listen on port ${port} of ${host} (${message}): correct HOST or PORT.`;
+      reject(code === "EADDRINUSE" ? new AppError("PORT_IN_USE", taken) : new AppError("BAD_SETTING", wrong));
+    });
+    probe.listen(port, host, () => probe.close(() => resolve()));
+  });
 }
 
 async function openEmbedded({ home }: Settings, log: Log, opened: Opened): Promise<string> {

@@ -3,11 +3,12 @@ import { readSettings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
 import { JOBS } from "./jobs/index.ts";
 import { type JobContext, runDelivery } from "./jobs/job.ts";
+import { sweepMerged } from "./jobs/sweep.ts";
 import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
 import { failLostJobs } from "./registry/jobs.ts";
 
-/** How often jobs are looked for that the queue has given up, in milliseconds. */
-const LOST_JOBS_MS = 15_000;
+/** How often what lost workers left is looked for, in milliseconds. */
+const TIDY_MS = 15_000;
 
 export interface RunningWorker {
   /** Hands running jobs back to the queue. Close the registry with it, which waits for them to let go. */
@@ -19,12 +20,9 @@ export async function startWorker(parts: Omit<JobContext, "workerId" | "stopping
   const stopping = new AbortController();
   const ctx: JobContext = { ...parts, workerId: `${hostname()}/${process.pid}`, stopping: stopping.signal };
   const { registry, log } = parts;
-  const endLost = async () => {
-    const lost = await failLostJobs(registry).catch(() => 0);
-    if (lost > 0) log.warn("jobs failed because their workers were lost", { jobs: lost });
-  };
-  await endLost();
-  const timer = setInterval(endLost, LOST_JOBS_MS);
+  const tidy = () => keepTidy(ctx).catch((error) => log.warn("tidying up failed", { error }));
+  await tidy();
+  const timer = setInterval(tidy, TIDY_MS);
   for (const job of JOBS) {
     await registry.queue.work(job.kind, job.concurrency, (delivery) => runDelivery(ctx, job, delivery));
   }
@@ -34,6 +32,14 @@ export async function startWorker(parts: Omit<JobContext, "workerId" | "stopping
       stopping.abort(new Error("the worker is being stopped"));
     },
   };
+}
+
+/** Ends jobs that the queue has given up, and removes folders that belong to no merge any more. */
+async function keepTidy({ registry, settings, log }: JobContext): Promise<void> {
+  const lost = await failLostJobs(registry);
+  if (lost > 0) log.warn("jobs failed because their workers were lost", { jobs: lost });
+  const removed = await sweepMerged(registry, settings.home);
+  if (removed.length > 0) log.info("folders of merges that ended without a result removed", { removed });
 }
 
 async function main(): Promise<void> {

@@ -3,7 +3,7 @@ import { allTensors, type CheckpointFacts, type FileFacts, type VersionDigests }
 import type { Finding } from "../core/errors.ts";
 import type { Digest } from "../core/identity.ts";
 import type { JsonObject } from "../core/json.ts";
-import type { Db, Tx } from "./db.ts";
+import type { Tx } from "./db.ts";
 import { toJson } from "./jobs.ts";
 import { packTensors, unpackTensors } from "./tensors.ts";
 
@@ -135,11 +135,6 @@ async function storeFiles(
       return { fileId, tensorCount: file.tensors.length, document: packTensors(file) };
     }),
   });
-}
-
-/** Whether a version says that its files are in this folder. */
-export async function isNamed(db: Db, location: string): Promise<boolean> {
-  return (await db.version.count({ where: { location } })) > 0;
 }
 
 export interface NewEdge {

@@ -11,36 +11,41 @@ export interface MergedFolder {
   readonly staging: string;
 }
 
-const STAGING = /^\.staging-(.+)-(\d+)$/;
+const FINISHED = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const STAGING = /^\.staging-([0-9a-f-]{36})-(\d+)$/;
 
 export function mergedFolder(home: string, mergeId: string, attempt: number): MergedFolder {
   const merged = join(home, "merged");
   return { output: join(merged, mergeId), staging: join(merged, `.staging-${mergeId}-${attempt}`) };
 }
 
-export interface Staging {
+export interface FoundFolder {
   readonly path: string;
   readonly mergeId: string;
-  readonly attempt: number;
+  /** `null`: a finished folder; else the attempt that was writing here. */
+  readonly attempt: number | null;
 }
 
-/** The staging folders below a home, of every merge; what a killed process left among them. */
-export async function listStagings(home: string): Promise<Staging[]> {
+/** The folders of merges below a home, finished and staging; others are not named. */
+export async function listMerged(home: string): Promise<FoundFolder[]> {
   const merged = join(home, "merged");
-  const names = await readdir(merged).catch((error: NodeJS.ErrnoException) => {
+  const names = await readdir(merged).catch((error: NodeJS.ErrnoException): string[] => {
     if (error.code === "ENOENT") return [];
     throw fileError(error, merged);
   });
-  return names.flatMap((name) => {
-    const match = STAGING.exec(name);
-    return match ? [{ path: join(merged, name), mergeId: match[1]!, attempt: Number(match[2]) }] : [];
+  return names.flatMap((name): FoundFolder[] => {
+    const staging = STAGING.exec(name);
+    const path = join(merged, name);
+    if (staging) return [{ path, mergeId: staging[1]!, attempt: Number(staging[2]) }];
+    return FINISHED.test(name) ? [{ path, mergeId: name, attempt: null }] : [];
   });
 }
 
 /** Removes what attempts of a merge up to `attempt` were writing. Their processes are gone or have lost the job. */
 export async function discardStagings(home: string, mergeId: string, attempt: number): Promise<void> {
-  for (const staging of await listStagings(home)) {
-    if (staging.mergeId === mergeId && staging.attempt <= attempt) await discard(staging.path);
+  for (const found of await listMerged(home)) {
+    if (found.mergeId !== mergeId || found.attempt === null || found.attempt > attempt) continue;
+    await discard(found.path);
   }
 }
 
