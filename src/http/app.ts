@@ -49,6 +49,8 @@ export async function createHttpServer(options: HttpOptions): Promise<HttpServer
   await apollo.start();
   const routes = { apollo, registry, webRoot: options.webRoot ?? WEB_ROOT };
   const server = createServer((request, response) => {
+    // Otherwise a page that asks twice a second would keep its connection, and with it the server, alive.
+    if (!server.listening) response.setHeader("connection", "close");
     void answer(routes, { request, response, logFault });
   });
   // Slow senders hold a connection no longer than this; the default of five minutes invites them.

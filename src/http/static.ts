@@ -82,10 +82,11 @@ async function findPage(root: string, { request, url }: Exchange): Promise<Found
       "The console is not built. Build it with `npm run setup`; the API is at /graphql.",
     );
   }
+  // Names of models hold dots (`/models/me/model-1.5`), so only what ends like a file that is served is one.
   const asksForPage = request.headers.accept?.includes("text/html") ?? false;
   if (
     decodePath(url.pathname) !== null &&
-    (url.pathname === "/" || (asksForPage && !/\.\w+$/.test(url.pathname)))
+    (url.pathname === "/" || (asksForPage && !(extname(url.pathname) in TYPES)))
   ) {
     return page;
   }
