@@ -25,7 +25,7 @@ export const importVersion: JobDefinition = {
 };
 
 async function record(run: JobRun, read: Parameters<typeof recordImport>[2]): Promise<void> {
-  await run.write(() => recordImport(run.registry, run.claim, read));
+  await run.patiently(() => recordImport(run.registry, run.claim, read));
 }
 
 const CARRIES_CODE: Finding = {

@@ -56,8 +56,8 @@ export interface JobRun extends JobContext {
   emit(event: EventBody): Promise<void>;
   /** Runs engine work, storing its stages and warnings as events and its progress in the row. */
   follow<T>(work: AsyncGenerator<EngineEvent, T>): Promise<T>;
-  /** Does one fenced transaction, again and again while the database is away. */
-  write<T>(transaction: () => Promise<T>): Promise<T>;
+  /** Does a read or one fenced transaction, again and again while the database is away. */
+  patiently<T>(work: () => Promise<T>): Promise<T>;
 }
 
 export interface JobDefinition {
@@ -87,11 +87,14 @@ export async function runDelivery(
 ): Promise<void> {
   ctx.stopping.throwIfAborted();
   const { jobId } = payload.parse({ jobId: delivery.jobId });
-  const claimed = await claimJob(ctx.registry, { jobId, workerId: ctx.workerId });
+  const interrupted = AbortSignal.any([ctx.stopping, delivery.signal]);
+  const claimed = await withPatience(
+    () => claimJob(ctx.registry, { jobId, workerId: ctx.workerId }),
+    interrupted,
+  );
   if (!claimed) return;
   const { job, claim } = claimed;
   const watch = watchClaim(ctx, claim);
-  const interrupted = AbortSignal.any([ctx.stopping, delivery.signal]);
   const signal = AbortSignal.any([watch.signal, interrupted]);
   const run = makeRun(ctx, { claim, signal, interrupted, input: job.input, mergeId: job.mergeId });
   ctx.log.info("job started", { jobId, kind: job.kind, attempt: claim.attempt });
@@ -111,16 +114,16 @@ function makeRun(ctx: JobContext, parts: RunParts): JobRun {
   const { claim, signal } = parts;
   const { db } = ctx.registry;
   const { threads, failpoint } = ctx.settings;
-  const write = <T>(transaction: () => Promise<T>) => withPatience(transaction, signal);
+  const patiently = <T>(work: () => Promise<T>) => withPatience(work, signal);
   const emit = async (event: EventBody) => {
-    await write(() => appendEvent(db, claim, event));
+    await patiently(() => appendEvent(db, claim, event));
   };
   return {
     ...ctx,
     ...parts,
     engine: { threads, signal, ...(failpoint && { failpoint }) },
     emit,
-    write,
+    patiently,
     follow: (work) =>
       follow(work, {
         stage: async (stage, message) => {

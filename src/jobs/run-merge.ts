@@ -26,7 +26,7 @@ export const runMerge: JobDefinition = {
   kind: "RUN_MERGE",
   concurrency: 1,
   handle: async (run) => {
-    const work = await loadMergeWork(run.registry.db, mergeOf(run));
+    const work = await run.patiently(() => loadMergeWork(run.registry.db, mergeOf(run)));
     const { output } = placeOf(run);
     await discardStagings(run.settings.home, work.merge.id, run.claim.attempt);
     if (work.cached !== null && (await answerFromCache(run, work.cached))) return;
@@ -38,7 +38,7 @@ export const runMerge: JobDefinition = {
       threads: run.engine.threads,
       replacesLost: work.cached !== null,
     };
-    const { unusedLocation } = await run.write(() => recordMerge(run.registry, run.claim, outcome));
+    const { unusedLocation } = await run.patiently(() => recordMerge(run.registry, run.claim, outcome));
     failAt("after-record", run.engine.failpoint);
     if (unusedLocation !== null) await discard(unusedLocation);
   },
@@ -66,10 +66,10 @@ async function answerFromCache(run: JobRun, { location, facts, label }: LoadedVe
     if (!(error instanceof AppError)) throw error;
     const message = `${label} is the result of this recipe, but its files are not as they were written: ${error.message} It is merged again.`;
     await run.emit({ type: "warning", data: { code: "CACHED_RESULT_LOST", message, subject: label } });
-    await run.write(() => forgetCached(run.registry, run.claim));
+    await run.patiently(() => forgetCached(run.registry, run.claim));
     return false;
   }
-  await run.write(() => recordCached(run.registry, run.claim));
+  await run.patiently(() => recordCached(run.registry, run.claim));
   return true;
 }
 

@@ -13,10 +13,11 @@ export const verifyMerge: JobDefinition = {
   kind: "VERIFY_MERGE",
   concurrency: 1,
   handle: async (run) => {
-    if (run.mergeId === null) throw new Error(`job ${run.claim.jobId} has no merge`);
-    const work = await loadMergeWork(run.registry.db, run.mergeId);
+    const { mergeId } = run;
+    if (mergeId === null) throw new Error(`job ${run.claim.jobId} has no merge`);
+    const work = await run.patiently(() => loadMergeWork(run.registry.db, mergeId));
     const { version, base, sources, recipe } = work;
-    if (version === null) throw new Error(`merge ${run.mergeId} has no version`);
+    if (version === null) throw new Error(`merge ${mergeId} has no version`);
     const { plan } = planLoaded({ base, sources, tokenizer: recipe.tokenizer, strictBase: false });
     const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
     const report = await run.follow(
@@ -36,7 +37,7 @@ export const verifyMerge: JobDefinition = {
       ),
     );
     const verdict = report.verdict === "IDENTICAL" ? "PASSED" : "FAILED";
-    await run.write(() => recordVerify(run.registry, run.claim, { verdict, report }));
+    await run.patiently(() => recordVerify(run.registry, run.claim, { verdict, report }));
   },
 };
 

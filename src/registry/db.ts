@@ -25,9 +25,22 @@ export interface DbOptions {
   readonly onQuery?: (sql: string) => void;
 }
 
+/**
+ * A connection that hears its own end. A pool takes its listener off a connection that it hands out, and one that
+ * breaks before its user has put one on would end the process: seen when Postgres was killed between two statements.
+ * Whoever uses the connection learns of the end by the next statement, which fails.
+ */
+export class HeardClient extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    this.on("error", () => {});
+  }
+}
+
 /** Opens a pool and a Prisma client on it. A connection that breaks is replaced by the next query. */
 export function openDb(options: DbOptions): OpenDb {
   const pool = new pg.Pool({
+    Client: HeardClient,
     connectionString: options.url,
     max: options.connections ?? 10,
     // A server that is being started again answers within seconds; fail rather than hang for ever.
@@ -70,7 +83,7 @@ const BROKEN_KIND = new Set([
   "TooManyConnections",
 ]);
 const BROKEN_MESSAGE =
-  /Connection terminated|server closed the connection|Unable to start a transaction in the given time/;
+  /Connection terminated|is not queryable|server closed the connection|Unable to start a transaction in the given time/;
 
 interface MaybeBroken {
   readonly code?: unknown;

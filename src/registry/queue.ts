@@ -1,6 +1,6 @@
 import { fromPrisma, PgBoss } from "pg-boss";
 import type { JobKind } from "../../prisma/client/client.ts";
-import type { Tx } from "./db.ts";
+import { HeardClient, type Tx } from "./db.ts";
 
 export type { JobKind };
 
@@ -36,6 +36,9 @@ export interface Delivery {
   readonly retriesLeft: number;
 }
 
+// pg-boss hands its options on to its pool; its types do not say so.
+const HEARD = { Client: HeardClient };
+
 type JobRef = { readonly id: string; readonly kind: JobKind };
 
 export interface JobQueue {
@@ -64,6 +67,7 @@ export interface JobQueue {
 export async function openQueue(options: QueueOptions): Promise<JobQueue> {
   const supervise = options.superviseSeconds ?? 5;
   const boss = new PgBoss({
+    ...HEARD,
     connectionString: options.url,
     schema: SCHEMA,
     application_name: "graftwork-queue",
