@@ -121,8 +121,15 @@ async function main(): Promise<void> {
   const flags = readFlags();
   const settings = readSettings();
   const log = logFor(settings);
-  const server = await startServer(settings, flags, log);
-  stopOnSignals(() => server.stop(), log);
+  const starting = startServer(settings, flags, log);
+  // A signal during the start waits for its end: a Postgres that was just started must be stopped again.
+  const stop = () =>
+    starting.then(
+      (server) => server.stop(),
+      () => {},
+    );
+  stopOnSignals(stop, log);
+  const server = await starting;
   if (server.newToken !== null) {
     process.stdout.write(
       `Admin token (shown once; kept in ${adminTokenFile(settings.home)}): ${server.newToken}\n`,

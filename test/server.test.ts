@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, realpath, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { viewerQuery } from "../src/client/documents.ts";
 import { createClient } from "../src/client/index.ts";
@@ -51,6 +52,18 @@ describe("the server", () => {
     expect(await accepts(third.url, preset)).toBe(true);
     expect(await file()).toBe(`${preset}\n`);
     await third.stop();
+  });
+
+  it("that is told to stop while it starts leaves no Postgres behind", async () => {
+    const early = join(folder, "early");
+    const starting = startProcess("server.ts", { GRAFTWORK_HOME: early, PORT: "0" });
+    // Written when the cluster is made, just before Postgres is started.
+    while (!(await readFile(join(early, "postgres.json")).catch(() => null))) await sleep(5);
+    starting.child.kill("SIGTERM");
+    expect(await starting.exited).toEqual({ code: 0, signal: null });
+    const place = JSON.parse(await readFile(join(early, "postgres.json"), "utf8"));
+    await expect(readFile(join(place.folder, "data", "postmaster.pid"))).rejects.toThrow();
+    await expect(readFile(join(early, "server.lock"))).rejects.toThrow();
   });
 
   it.each([
