@@ -26,7 +26,7 @@ import { lineageTree, say, showProgress, since, size } from "./demo-show.ts";
  */
 
 const FAMILY = join(import.meta.dirname, "../test/fixtures/demo");
-const BASE = "demo/base";
+const BASE = "graftwork/demo-base";
 const ADAPTERS = ["sentiment", "customer-support"] as const;
 
 /** The check after a merge and the verification of it, as the API stores them. */
@@ -59,7 +59,7 @@ async function runDemo({ url, client }: DemoServer): Promise<void> {
   const base = await importModel(client, { folder: "base", model: BASE });
   const merged: ResultVersion[] = [];
   for (const name of ADAPTERS) {
-    await importModel(client, { folder: `adapters/${name}`, model: `demo/${name}`, base: BASE });
+    await importModel(client, { folder: `adapters/${name}`, model: `graftwork/${name}`, base: BASE });
     merged.push(await merge(client, name));
   }
   say("\nLineage");
@@ -101,9 +101,9 @@ async function importModel(client: Client, { folder, model, base }: Import): Pro
 }
 
 async function merge(client: Client, name: string): Promise<ResultVersion> {
-  const input = { base: { version: { ref: BASE } }, sources: [{ version: { ref: `demo/${name}` } }] };
-  const output = `demo/${name}-merged`;
-  say(`\nPlan ${BASE} + demo/${name}`);
+  const input = { base: { version: { ref: BASE } }, sources: [{ version: { ref: `graftwork/${name}` } }] };
+  const output = `graftwork/${name}-merged`;
+  say(`\nPlan ${BASE} + graftwork/${name}`);
   await showPlan(client, input);
 
   say(`\nMerge into ${output}`);
