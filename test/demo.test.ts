@@ -51,7 +51,7 @@ describe("npm run demo -- --once", () => {
     expect(first.stdout).toMatch(/Console {2}http:\/\/127\.0\.0\.1:\d+\/models\/graftwork\/sentiment-merged@1/);
     expect(first.stdout).toContain("graftwork/demo-base@1  base\n");
     expect(first.stdout).toContain("─ graftwork/sentiment@1  adapter, trained on graftwork/demo-base@1\n");
-    expect(first.stdout).toMatch(/└─ demo\/sentiment-merged@1 {2}merged, .*demo\/sentiment@1/);
+    expect(first.stdout).toMatch(/└─ graftwork\/sentiment-merged@1 {2}merged, .*graftwork\/sentiment@1/);
 
     // What came out through the API is what PEFT writes, byte for byte.
     const folder = /merged in .*?: (\/.*)/.exec(first.stdout)![1]!;
