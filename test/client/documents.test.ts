@@ -1,42 +1,16 @@
-import { execFile } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { promisify } from "node:util";
 import { buildSchema, parse, validate } from "graphql";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Document } from "../../src/client/document.ts";
 import * as documents from "../../src/client/documents.ts";
+import { compareTypes } from "../support/compare-types.ts";
 import { documentTypes } from "../support/document-types.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const FOLDER = join(ROOT, "test-results", "document-types");
+const DOCUMENTS = "src/client/documents.ts";
 const schema = buildSchema(await readFile(join(ROOT, "schema.graphql"), "utf8"));
 const all = Object.entries(documents as unknown as Record<string, Document<unknown, unknown>>);
-
-/** Has the compiler compare; returns what it complains about. */
-async function compile(name: string, lines: readonly string[]): Promise<string> {
-  await mkdir(FOLDER, { recursive: true });
-  const file = join(FOLDER, `${name}.ts`);
-  await writeFile(file, lines.join("\n"));
-  const config = join(FOLDER, `${name}.tsconfig.json`);
-  await writeFile(
-    config,
-    JSON.stringify({ extends: "../../tsconfig.json", include: [`./${name}.ts`], exclude: [] }),
-  );
-  const tsc = join(ROOT, "node_modules", ".bin", "tsc");
-  return await promisify(execFile)(process.execPath, [tsc, "--noEmit", "-p", config]).then(
-    ({ stdout }) => stdout,
-    (error: { stdout: string }) => error.stdout,
-  );
-}
-
-const PRELUDE = [
-  `import type { Document } from "../../src/client/document.ts";`,
-  `import type * as documents from "../../src/client/documents.ts";`,
-  "type ResultOf<D> = D extends Document<infer R, never> ? R : never;",
-  "type VariablesOf<D> = D extends Document<unknown, infer V> ? V : never;",
-  "declare function fits<Wanted, Given extends Wanted>(): void;",
-];
 
 describe("the documents of the client", () => {
   it.each(all)("%s fits schema.graphql", (_, document) => {
@@ -58,7 +32,7 @@ describe("the documents of the client", () => {
           `fits<${variables}, VariablesOf<typeof documents.${name}>>(); // variables of ${name} are accepted`,
         ];
       });
-      complaints = await compile("documents", [...PRELUDE, ...lines]);
+      complaints = await compareTypes("documents", DOCUMENTS, lines);
     });
 
     it("field by field, with every null", () => {
@@ -72,7 +46,7 @@ describe("the documents of the client", () => {
         `fits<ResultOf<typeof documents.viewerQuery>, ${result}>();`,
         `fits<${variables.replace("string", "number")}, VariablesOf<typeof documents.jobQuery>>();`,
       ];
-      const found = await compile("wrong", [...PRELUDE, ...wrong]);
+      const found = await compareTypes("wrong", DOCUMENTS, wrong);
       expect(found.match(/^\S.*: error TS/gm)).toHaveLength(wrong.length);
     });
   });

@@ -42,7 +42,17 @@ describe("a job's events", () => {
     [{}, ""],
     [null, ""],
   ])("%j reads as %j", (data, text) => {
-    expect(describeEvent({ data })).toBe(text);
+    expect(describeEvent({ type: "STAGE", data })).toBe(text);
+  });
+
+  test("a success names what it made, and says where that was there before", () => {
+    const say = (data: unknown) => describeEvent({ type: "SUCCEEDED", data });
+    expect(say({ digest: "sha256:ab", number: 1, created: true })).toBe("sha256:ab");
+    expect(say({ digest: "sha256:ab", number: 1, created: false })).toBe(
+      "these bytes were there already: sha256:ab",
+    );
+    expect(say({ cached: true })).toMatch(/made before/);
+    expect(say({})).toBe("");
   });
 
   test("titles are words", () => {

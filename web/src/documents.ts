@@ -86,7 +86,7 @@ export interface VersionData {
     readonly dtype: string;
     readonly architecture: string | null;
     readonly modelType: string | null;
-    readonly adapterConfig: { readonly [key: string]: unknown } | null;
+    readonly adapterConfig: unknown;
     readonly hasCode: boolean;
     readonly warnings: readonly Finding[];
     readonly createdAt: string;

@@ -15,8 +15,9 @@ export function isOver(stateOrType: string): boolean {
 }
 
 /** One line of text for an event's data: its message if it has one, else its fields. */
-export function describeEvent({ data }: Pick<JobEvent, "data">): string {
+export function describeEvent({ type, data }: Pick<JobEvent, "type" | "data">): string {
   if (typeof data !== "object" || data === null) return data === null ? "" : String(data);
+  if (type === "SUCCEEDED") return describeSuccess(data as Record<string, unknown>);
   const { code, reason, message = reason, ...rest } = data as Record<string, unknown>;
   if (typeof message === "string") return typeof code === "string" ? `${code}: ${message}` : message;
   const all = code === undefined ? rest : { code, ...rest };
@@ -27,6 +28,12 @@ export function describeEvent({ data }: Pick<JobEvent, "data">): string {
       ([key, value]) => `${spaced(key)} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`,
     )
     .join(", ");
+}
+
+function describeSuccess({ cached, created, digest }: Record<string, unknown>): string {
+  if (cached === true) return "made before: the earlier result is this one's";
+  const what = typeof digest === "string" ? digest : "";
+  return created === false ? `these bytes were there already: ${what}` : what;
 }
 
 const spaced = (key: string) => key.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();

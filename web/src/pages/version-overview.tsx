@@ -1,3 +1,4 @@
+import { isJsonObject } from "../../../src/core/json.ts";
 import type { VersionFacts } from "../documents.ts";
 import { versionRoute } from "../router.ts";
 import { CopyButton } from "../ui/copy.tsx";
@@ -36,8 +37,8 @@ function Digest({ digest, what }: { readonly digest: string; readonly what: stri
 }
 
 function Facts({ version }: { readonly version: VersionFacts }) {
-  const rank = version.adapterConfig?.r;
-  const alpha = version.adapterConfig?.lora_alpha;
+  const config = isJsonObject(version.adapterConfig) ? version.adapterConfig : {};
+  const { r: rank, lora_alpha: alpha } = config;
   return (
     <section className="card stack">
       <h2>Facts</h2>
@@ -67,7 +68,7 @@ function Facts({ version }: { readonly version: VersionFacts }) {
             <dd>
               rank {rank}
               {typeof alpha === "number" && `, alpha ${alpha}`}
-              {version.adapterConfig?.use_rslora === true && ", rank-stabilised"}
+              {config.use_rslora === true && ", rank-stabilised"}
             </dd>
           </>
         )}
