@@ -48,7 +48,9 @@ describe("npm run demo -- --once", () => {
     expect(first.stdout.match(/check PASSED/g)).toHaveLength(2);
     expect(first.stdout).not.toContain("FAIL");
     expect(first.stdout).toMatch(/42 of 56 tensors change/);
-    expect(first.stdout).toMatch(/Console {2}http:\/\/127\.0\.0\.1:\d+\/models\/graftwork\/sentiment-merged@1/);
+    expect(first.stdout).toMatch(
+      /Console {2}http:\/\/127\.0\.0\.1:\d+\/models\/graftwork\/sentiment-merged@1/,
+    );
     expect(first.stdout).toContain("graftwork/demo-base@1  base\n");
     expect(first.stdout).toContain("─ graftwork/sentiment@1  adapter, trained on graftwork/demo-base@1\n");
     expect(first.stdout).toMatch(/└─ graftwork\/sentiment-merged@1 {2}merged, .*graftwork\/sentiment@1/);
