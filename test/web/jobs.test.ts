@@ -52,6 +52,8 @@ describe("a job's events", () => {
       "these bytes were there already: sha256:ab",
     );
     expect(say({ cached: true })).toMatch(/made before/);
+    expect(say({ verdict: "PASSED" })).toBe("every tensor is identical");
+    expect(say({ verdict: "FAILED" })).toMatch(/differs/);
     expect(say({})).toBe("");
   });
 

@@ -4,6 +4,7 @@ import type {
   Finding,
   MergePlanInput,
   MergeStartInput,
+  MergeVerifyInput,
   ModelImportInput,
   ModelKind,
   PageInfo,
@@ -129,6 +130,22 @@ export interface VersionData {
       readonly engineVersion: string | null;
       readonly startedAt: string | null;
       readonly finishedAt: string | null;
+      readonly report: {
+        readonly checks: readonly {
+          readonly name: string;
+          readonly passed: boolean;
+          readonly detail: string;
+        }[];
+        readonly warnings: readonly Finding[];
+      } | null;
+      readonly verification: { readonly at: string; readonly report: unknown } | null;
+      readonly jobs: {
+        readonly nodes: readonly ({
+          readonly id: string;
+          readonly kind: JobFacts["kind"];
+          readonly state: JobFacts["state"];
+        } | null)[];
+      } | null;
     } | null;
   } | null;
 }
@@ -147,7 +164,12 @@ export const versionDocument: Document<VersionData, { ref: string }> = document(
       parents(first: 20) { edges { relation role weight node { ref location } } }
       files(first: 100) { nodes { path role size digest } totalCount }
       recipe { digest document }
-      merge { verdict device threads engineVersion startedAt finishedAt }
+      merge {
+        verdict device threads engineVersion startedAt finishedAt
+        report { checks { name passed detail } warnings { code message subject } }
+        verification { at report }
+        jobs(first: 5) { nodes { id kind state } }
+      }
     }
   }
 `);
@@ -293,6 +315,13 @@ export const mergeStartDocument: Document<{ mergeStart: StartedJob }, { input: M
   }
 `);
 
+export const mergeVerifyDocument: Document<{ mergeVerify: StartedJob }, { input: MergeVerifyInput }> =
+  document(`
+  mutation ConsoleMergeVerify($input: MergeVerifyInput!) {
+    mergeVerify(input: $input) { job { id } ${USER_ERRORS} }
+  }
+`);
+
 export const modelImportDocument: Document<{ modelImport: StartedJob }, { input: ModelImportInput }> =
   document(`
   mutation ConsoleImport($input: ModelImportInput!) {
@@ -312,6 +341,10 @@ export interface JobHead {
   readonly kind: JobFacts["kind"];
   readonly state: JobFacts["state"];
   readonly model: { readonly name: string } | null;
+  readonly merge: {
+    readonly inputs: readonly { readonly role: Role; readonly version: { readonly ref: string } | null }[];
+    readonly version: { readonly ref: string } | null;
+  } | null;
   readonly createdAt: string;
   readonly startedAt: string | null;
   readonly finishedAt: string | null;
@@ -319,6 +352,9 @@ export interface JobHead {
 
 export const jobHeadDocument: Document<{ job: JobHead | null }, { id: string }> = document(`
   query ConsoleJob($id: ID!) {
-    job(id: $id) { kind state model { name } createdAt startedAt finishedAt }
+    job(id: $id) {
+      kind state model { name } createdAt startedAt finishedAt
+      merge { inputs { role version { ref } } version { ref } }
+    }
   }
 `);

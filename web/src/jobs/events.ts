@@ -30,7 +30,9 @@ export function describeEvent({ type, data }: Pick<JobEvent, "type" | "data">): 
     .join(", ");
 }
 
-function describeSuccess({ cached, created, digest }: Record<string, unknown>): string {
+function describeSuccess({ cached, created, digest, verdict }: Record<string, unknown>): string {
+  if (digest === undefined && verdict === "PASSED") return "every tensor is identical";
+  if (digest === undefined && verdict === "FAILED") return "something differs: see above";
   if (cached === true) return "made before: the earlier result is this one's";
   const what = typeof digest === "string" ? digest : "";
   return created === false ? `these bytes were there already: ${what}` : what;

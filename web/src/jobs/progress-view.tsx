@@ -5,10 +5,12 @@ import { rateOf, type Sample, secondsLeft } from "./progress.ts";
 interface ProgressProps {
   readonly job: JobFacts;
   readonly samples: readonly Sample[];
+  /** False inside a card, which needs no second frame. */
+  readonly framed?: boolean;
 }
 
 /** The bar, the stage, how much of how much, how fast, and how long still. */
-export function ProgressView({ job, samples }: ProgressProps) {
+export function ProgressView({ job, samples, framed = true }: ProgressProps) {
   const progress = job.progress;
   const total = Number(progress?.total ?? 0);
   const done = Number(progress?.done ?? 0);
@@ -19,7 +21,7 @@ export function ProgressView({ job, samples }: ProgressProps) {
   const left = secondsLeft(samples);
   const known = total > 0;
   return (
-    <section className="card progress" aria-label="Progress">
+    <section className={framed ? "card progress" : "progress"} aria-label="Progress">
       <div className="line">
         <span className="stage" aria-live="polite">
           {stage}

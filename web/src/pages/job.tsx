@@ -1,25 +1,19 @@
 import { useState } from "react";
 import type { JobEvent, JobFacts } from "../../../src/client/documents.ts";
-import type { Verdict } from "../../../src/client/types.ts";
 import { ask } from "../api.ts";
 import { type JobHead, jobCancelDocument, type Refusal } from "../documents.ts";
-import { describeEvent, eventTitle, eventTone, isOver, nextStep } from "../jobs/events.ts";
+import { describeEvent, eventTitle, eventTone, isOver } from "../jobs/events.ts";
 import { ProgressView } from "../jobs/progress-view.tsx";
 import { useJob } from "../jobs/use-job.ts";
-import { versionRoute } from "../router.ts";
 import { StateChip } from "../ui/badges.tsx";
 import { formatDuration, formatUtc } from "../ui/format.ts";
-import { Link } from "../ui/link.tsx";
-import { Failure, Findings, Notice, UserErrors } from "../ui/notice.tsx";
+import { Failure, Notice, UserErrors } from "../ui/notice.tsx";
 import { Loading, Page } from "../ui/page.tsx";
 import { Time } from "../ui/time.tsx";
+import { Outcome } from "./job-outcome.tsx";
 import { MissingPage } from "./missing.tsx";
 
-const TITLES: Record<JobFacts["kind"], string> = {
-  IMPORT_VERSION: "Import",
-  RUN_MERGE: "Merge",
-  VERIFY_MERGE: "Verification",
-};
+const TITLES = { IMPORT_VERSION: "Import", RUN_MERGE: "Merge" };
 
 export function JobPage({ id }: { readonly id: string }) {
   const followed = useJob(id);
@@ -35,7 +29,7 @@ export function JobPage({ id }: { readonly id: string }) {
   const over = isOver(job.state);
   return (
     <Page
-      title={`${TITLES[job.kind]}${head.model ? ` into ${head.model.name}` : ""}`}
+      title={jobTitle(job, head)}
       above={
         <div>
           <StateChip state={job.state} />
@@ -45,7 +39,7 @@ export function JobPage({ id }: { readonly id: string }) {
       actions={!over && <Cancel id={job.id} />}
       narrow
     >
-      <Outcome job={job} />
+      <Outcome job={job} head={head} />
       {!over && <ProgressView job={job} samples={followed.samples} />}
       {error ? <Failure error={error} retry={retry} /> : null}
       {!live && (
@@ -60,6 +54,11 @@ export function JobPage({ id }: { readonly id: string }) {
       {!over && <p className="muted">You can leave this page: its address brings you back.</p>}
     </Page>
   );
+}
+
+function jobTitle({ kind }: JobFacts, { model, merge }: JobHead): string {
+  if (kind === "VERIFY_MERGE") return `Verification${merge?.version ? ` of ${merge.version.ref}` : ""}`;
+  return `${TITLES[kind]}${model ? ` into ${model.name}` : ""}`;
 }
 
 function Times({ head, attempt }: { readonly head: JobHead; readonly attempt: number }) {
@@ -99,67 +98,6 @@ function Cancel({ id }: { readonly id: string }) {
     </>
   );
 }
-
-function Outcome({ job }: { readonly job: JobFacts }) {
-  if (job.state === "FAILED" && job.error) {
-    const { code, message, reasons } = job.error;
-    return (
-      <Notice tone="bad" title={`Failed: ${code}`}>
-        {reasons.length > 0 ? <Findings findings={reasons} /> : <p>{message}</p>}
-        <p>
-          <strong>Next:</strong> {nextStep(code)}
-        </p>
-      </Notice>
-    );
-  }
-  if (job.state === "CANCELLED") {
-    return (
-      <Notice tone="warn" title="Cancelled">
-        <p>Nothing was kept. Start it again whenever you like.</p>
-      </Notice>
-    );
-  }
-  if (job.state !== "SUCCEEDED") return null;
-  return <Success job={job} />;
-}
-
-function Success({ job }: { readonly job: JobFacts }) {
-  const { result } = job;
-  if (!result) return null;
-  const version = result.__typename === "VerifyResult" ? null : result.version;
-  const verdict =
-    result.__typename === "MergeResult"
-      ? result.merge?.verdict
-      : result.__typename === "VerifyResult"
-        ? result.verdict
-        : null;
-  const cached = result.__typename === "MergeResult" && result.cached === true;
-  return (
-    <Notice
-      tone={verdict === "FAILED" ? "bad" : "good"}
-      title={cached ? "Done: this merge was made before" : "Done"}
-    >
-      {verdict && <p>{VERDICTS[verdict]}</p>}
-      {version && (
-        <div className="actions">
-          <Link to={versionRoute(version.ref)} className="button primary">
-            Open {version.ref}
-          </Link>
-          <Link to={versionRoute(version.ref, "lineage")} className="button">
-            Lineage
-          </Link>
-        </div>
-      )}
-    </Notice>
-  );
-}
-
-const VERDICTS: Record<Verdict, string> = {
-  PASSED:
-    "Checked: names, shapes and types are the base's, what was not touched is identical, what was is as derived.",
-  WARNED: "Checked, with warnings: see the events.",
-  FAILED: "The check found something wrong: see the events.",
-};
 
 function Events({ events, since }: { readonly events: readonly JobEvent[]; readonly since: string }) {
   const start = Date.parse(since);

@@ -7,8 +7,14 @@ import { Link } from "../ui/link.tsx";
 import { Findings, Notice } from "../ui/notice.tsx";
 import { Scroll } from "../ui/scroll.tsx";
 import { Time } from "../ui/time.tsx";
+import { ProofPanel } from "./version-proof.tsx";
 
-export function OverviewPanel({ version }: { readonly version: VersionFacts }) {
+interface OverviewProps {
+  readonly version: VersionFacts;
+  readonly reload: () => void;
+}
+
+export function OverviewPanel({ version, reload }: OverviewProps) {
   return (
     <>
       {version.warnings.length > 0 && (
@@ -20,6 +26,7 @@ export function OverviewPanel({ version }: { readonly version: VersionFacts }) {
         <Facts version={version} />
         <div className="stack">
           <Origin version={version} />
+          {version.merge && <ProofPanel version={version} merge={version.merge} reload={reload} />}
           <Versions version={version} />
         </div>
       </div>
@@ -30,7 +37,7 @@ export function OverviewPanel({ version }: { readonly version: VersionFacts }) {
 
 function Digest({ digest, what }: { readonly digest: string; readonly what: string }) {
   return (
-    <dd>
+    <dd className="copied">
       <code>{digest}</code> <CopyButton text={digest} what={what} />
     </dd>
   );
@@ -75,7 +82,7 @@ function Facts({ version }: { readonly version: VersionFacts }) {
         {version.location && (
           <>
             <dt>Folder</dt>
-            <dd>
+            <dd className="copied">
               <code>{version.location}</code> <CopyButton text={version.location} what="the folder" />
             </dd>
           </>

@@ -1,7 +1,7 @@
 import { type VersionFacts, versionDocument } from "../documents.ts";
 import { LineagePanel } from "../lineage/panel.tsx";
 import { type Route, VERSION_TABS, type VersionTab } from "../router.ts";
-import { KindBadge, VerdictChip } from "../ui/badges.tsx";
+import { KindBadge, VerdictChip, VerifiedChip } from "../ui/badges.tsx";
 import { CopyButton } from "../ui/copy.tsx";
 import { formatBytes, formatCount, formatWhole, sentence, shortDigest } from "../ui/format.ts";
 import { Link } from "../ui/link.tsx";
@@ -10,6 +10,7 @@ import { Loading, Page } from "../ui/page.tsx";
 import { useQuery } from "../ui/query.ts";
 import { Time } from "../ui/time.tsx";
 import { MissingPage } from "./missing.tsx";
+import { readVerifyReport } from "./verification.ts";
 import { OverviewPanel } from "./version-overview.tsx";
 import { RecipePanel } from "./version-recipe.tsx";
 import { TensorsPanel } from "./version-tensors.tsx";
@@ -25,6 +26,7 @@ export function VersionPage({ route }: { readonly route: VersionRoute }) {
       </Page>
     );
   }
+  // A reload after a verification must not take the page away.
   if (!data || (loading && data.version?.ref !== route.ref)) {
     return (
       <Page title={route.ref}>
@@ -33,10 +35,16 @@ export function VersionPage({ route }: { readonly route: VersionRoute }) {
     );
   }
   if (!data.version) return <MissingPage what={`There is no version ${route.ref} that you may see.`} />;
-  return <Version version={data.version} route={route} />;
+  return <Version version={data.version} route={route} reload={reload} />;
 }
 
-function Version({ version, route }: { readonly version: VersionFacts; readonly route: VersionRoute }) {
+interface VersionProps {
+  readonly version: VersionFacts;
+  readonly route: VersionRoute;
+  readonly reload: () => void;
+}
+
+function Version({ version, route, reload }: VersionProps) {
   const tabs = VERSION_TABS.filter((tab) => tab !== "recipe" || version.recipe !== null);
   const tab = tabs.includes(route.tab) ? route.tab : "overview";
   const at = (to: VersionTab): Route => ({ ...route, tab: to, after: null });
@@ -54,7 +62,7 @@ function Version({ version, route }: { readonly version: VersionFacts; readonly 
           </Link>
         ))}
       </nav>
-      {tab === "overview" && <OverviewPanel version={version} />}
+      {tab === "overview" && <OverviewPanel version={version} reload={reload} />}
       {tab === "lineage" && <LineagePanel versionRef={version.ref} />}
       {tab === "tensors" && <TensorsPanel route={route} />}
       {tab === "recipe" && version.recipe && <RecipePanel version={version} recipe={version.recipe} />}
@@ -63,10 +71,12 @@ function Version({ version, route }: { readonly version: VersionFacts; readonly 
 }
 
 function Badges({ version }: { readonly version: VersionFacts }) {
+  const verified = readVerifyReport(version.merge?.verification?.report);
   return (
     <div className="actions">
       <KindBadge kind={version.kind} />
       {version.merge?.verdict && <VerdictChip verdict={version.merge.verdict} />}
+      {verified && <VerifiedChip identical={verified.identical} />}
       {version.model?.visibility === "PUBLIC" && <span className="badge">Public</span>}
       {version.hasCode && (
         <span className="badge warn" title="Carries Python code: copied, never run">

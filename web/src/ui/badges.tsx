@@ -32,6 +32,19 @@ export function VerdictChip({ verdict }: { readonly verdict: Verdict }) {
   );
 }
 
+/** What the last verification found. */
+export function VerifiedChip({ identical }: { readonly identical: boolean }) {
+  return identical ? (
+    <span className="badge good" title="Derived again: every tensor has the recorded bytes">
+      ✓ Verified
+    </span>
+  ) : (
+    <span className="badge bad" title="Derived again: not the recorded bytes">
+      ✗ Differs
+    </span>
+  );
+}
+
 const STATE_TONE: Record<JobState, string> = {
   QUEUED: "",
   RUNNING: "info",

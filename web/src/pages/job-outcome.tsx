@@ -1,0 +1,104 @@
+import type { JobFacts } from "../../../src/client/documents.ts";
+import type { Role, Verdict } from "../../../src/client/types.ts";
+import type { JobHead } from "../documents.ts";
+import { nextStep } from "../jobs/events.ts";
+import { type Route, versionRoute } from "../router.ts";
+import { Link } from "../ui/link.tsx";
+import { Findings, Notice } from "../ui/notice.tsx";
+import { VerdictView } from "./verdict-view.tsx";
+import { readVerifyReport } from "./verification.ts";
+
+interface OutcomeProps {
+  readonly job: JobFacts;
+  readonly head: JobHead;
+}
+
+/** How a job ended, and the way on from there; nothing while it runs. */
+export function Outcome({ job, head }: OutcomeProps) {
+  if (job.state === "FAILED" && job.error) {
+    const { code, message, reasons } = job.error;
+    return (
+      <Notice tone="bad" title={`Failed: ${code}`}>
+        {reasons.length > 0 ? <Findings findings={reasons} /> : <p>{message}</p>}
+        <p>
+          <strong>Next:</strong> {nextStep(code)}
+        </p>
+        <Again head={head} />
+      </Notice>
+    );
+  }
+  if (job.state === "CANCELLED") {
+    return (
+      <Notice tone="warn" title="Cancelled">
+        <p>Nothing was kept. Start it again whenever you like.</p>
+        <Again head={head} />
+      </Notice>
+    );
+  }
+  if (job.state !== "SUCCEEDED" || !job.result) return null;
+  if (job.result.__typename !== "VerifyResult") return <Success result={job.result} />;
+  const report = readVerifyReport(job.result.merge?.verification?.report);
+  const verified = head.merge?.version?.ref;
+  return report && <VerdictView report={report}>{verified && <Open versionRef={verified} />}</VerdictView>;
+}
+
+/** The way on from a job that gave nothing: to where it can be started again. */
+function Again({ head }: { readonly head: JobHead }) {
+  const { text, to } = whereAgain(head);
+  return (
+    <div className="actions">
+      <Link to={to} className="button">
+        {text}
+      </Link>
+    </div>
+  );
+}
+
+function whereAgain({ kind, model, merge }: JobHead): { readonly text: string; readonly to: Route } {
+  const input = (role: Role) => merge?.inputs.find((other) => other.role === role)?.version?.ref ?? "";
+  const merged = merge?.version?.ref;
+  if (kind === "IMPORT_VERSION") return { text: "Import again", to: { page: "import" } };
+  if (kind === "VERIFY_MERGE" && merged) return { text: `Back to ${merged}`, to: versionRoute(merged) };
+  const output = model?.name ?? "";
+  return {
+    text: "Back to its plan",
+    to: { page: "merge", base: input("BASE"), adapter: input("ADAPTER"), output },
+  };
+}
+
+type Made = Exclude<NonNullable<JobFacts["result"]>, { readonly __typename: "VerifyResult" }>;
+
+function Success({ result }: { readonly result: Made }) {
+  const { version } = result;
+  const verdict = result.__typename === "MergeResult" ? result.merge?.verdict : null;
+  const cached = result.__typename === "MergeResult" && result.cached === true;
+  return (
+    <Notice
+      tone={verdict === "FAILED" ? "bad" : "good"}
+      title={cached ? "Done: this merge was made before" : "Done"}
+    >
+      {verdict && <p>{VERDICTS[verdict]}</p>}
+      {version && <Open versionRef={version.ref} />}
+    </Notice>
+  );
+}
+
+function Open({ versionRef }: { readonly versionRef: string }) {
+  return (
+    <div className="actions">
+      <Link to={versionRoute(versionRef)} className="button primary">
+        Open {versionRef}
+      </Link>
+      <Link to={versionRoute(versionRef, "lineage")} className="button">
+        Lineage
+      </Link>
+    </div>
+  );
+}
+
+const VERDICTS: Record<Verdict, string> = {
+  PASSED:
+    "Checked: names, shapes and types are the base's, what was not touched is identical, what was is as derived.",
+  WARNED: "Checked, with warnings: see the events.",
+  FAILED: "The check found something wrong: see the events.",
+};
