@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { modelImportMutation } from "../../src/client/documents.ts";
+import { modelImportMutation, versionQuery } from "../../src/client/documents.ts";
 import { followJob } from "../../src/client/follow.ts";
 import { type Client, createClient } from "../../src/client/index.ts";
 import { generateLlama } from "../bench/llama.ts";
@@ -16,6 +16,27 @@ import { type ServerProcess, startServerProcess } from "../support/server.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const DEMO = join(ROOT, "test/fixtures/demo");
 const TOKEN = "gw_end-to-end-test-token-0123456789";
+
+/** Flips one bit of a tensor in a safetensors file; the function it returns flips it back. */
+async function flipBit(path: string, tensor: string): Promise<() => Promise<void>> {
+  const flip = async () => {
+    const file = await open(path, "r+");
+    try {
+      const length = Buffer.alloc(8);
+      await file.read(length, 0, 8, 0);
+      const header = Buffer.alloc(Number(length.readBigUInt64LE()));
+      await file.read(header, 0, header.length, 8);
+      const position = 8 + header.length + JSON.parse(header.toString())[tensor].data_offsets[0];
+      const byte = Buffer.alloc(1);
+      await file.read(byte, 0, 1, position);
+      await file.write(Buffer.from([byte[0]! ^ 1]), 0, 1, position);
+    } finally {
+      await file.close();
+    }
+  };
+  await flip();
+  return flip;
+}
 
 describe.skipIf(!requirement("browser"))("the console in a real browser", () => {
   let database: TestDatabase;
@@ -171,6 +192,35 @@ describe.skipIf(!requirement("browser"))("the console in a real browser", () => 
     await main().getByText("mergeStart(input").waitFor();
   });
 
+  test("verifies a merge on its page, also after a reload, and names the tensor that was changed since", async () => {
+    const address = `${server.url}/models/demo/base-sentiment@1`;
+    await page.goto(address);
+    const proof = page.getByRole("region", { name: "Proof" });
+    await proof.getByText("Not verified since it was merged.").waitFor();
+    await proof.getByText("Untouched tensors are identical").waitFor();
+    await proof.getByRole("button", { name: "Verify", exact: true }).click();
+    await proof.getByRole("heading", { name: "IDENTICAL" }).waitFor();
+    await proof.getByText("all 56 tensors").waitFor();
+    await page.reload();
+    await proof.getByRole("heading", { name: "IDENTICAL" }).waitFor();
+    await proof.getByText(/^Verified (just now|\d+ seconds ago)$/).waitFor();
+    await main().getByText("✓ Verified").waitFor();
+
+    const { version } = await client.request(versionQuery, { ref: "demo/base-sentiment@1" });
+    const name = "model.layers.1.mlp.up_proj.weight";
+    const restore = await flipBit(join(version!.location!, "model.safetensors"), name);
+    await proof.getByRole("button", { name: "Verify again" }).click();
+    await proof.getByRole("heading", { name: "DIFFERENT: 1 difference" }).waitFor();
+    expect(await proof.getByRole("list", { name: "Differences" }).innerText()).toContain(
+      `${name} was changed on disk`,
+    );
+    await main().getByText("✗ Differs").waitFor();
+    await restore();
+    await proof.getByRole("button", { name: "Verify again" }).click();
+    await proof.getByRole("heading", { name: "IDENTICAL" }).waitFor();
+    await main().getByText("✓ Verified").waitFor();
+  });
+
   test("follows an import that it started, and says why one was refused", async () => {
     await page.goto(`${server.url}/import`);
     await page.getByLabel("Name").fill("demo/light-touch");
@@ -257,6 +307,33 @@ describe.skipIf(!requirement("browser"))("the console in a real browser", () => 
       expect(wider, `${path} at ${width} pixels`).toBeLessThanOrEqual(0);
     }
   });
+
+  test("asks to sign in again when the session has ended, and goes on at the same place", async () => {
+    const address = "/models/demo/base-sentiment@1?tab=tensors";
+    await page.goto(`${server.url}/models/demo/base-sentiment@1`);
+    await main().getByRole("link", { name: "Tensors", exact: true }).waitFor();
+    await endSession();
+    await main().getByRole("link", { name: "Tensors", exact: true }).click();
+    await page.getByRole("heading", { name: "Your session has ended" }).waitFor();
+    expect(page.url()).toBe(server.url + address);
+    await page.getByLabel("API token").fill(TOKEN);
+    await page.keyboard.press("Enter");
+    await main().getByText("50 of 56 tensors").waitFor();
+    expect(page.url()).toBe(server.url + address);
+  });
+
+  /** As another window would: the server forgets the session, this browser does not know. */
+  async function endSession(): Promise<void> {
+    const cookies = await browser.context.cookies();
+    const response = await fetch(`${server.url}/session`, {
+      method: "DELETE",
+      headers: {
+        cookie: cookies.map(({ name, value }) => `${name}=${value}`).join("; "),
+        "x-csrf-token": cookies.find(({ name }) => name === "graftwork_csrf")!.value,
+      },
+    });
+    expect(response.status).toBe(204);
+  }
 
   test("signs out, after which private models are gone", async () => {
     await page.getByRole("button", { name: "Sign out" }).click();

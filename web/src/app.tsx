@@ -30,8 +30,8 @@ export function App() {
 }
 
 function Body({ route }: { readonly route: Route }) {
-  const { viewer, loading, error, refresh } = useSession();
-  if (loading && viewer === null) {
+  const { viewer, ended, loading, error, refresh } = useSession();
+  if (loading) {
     return (
       <Page title="Graftwork">
         <Loading what="the console" />
@@ -45,6 +45,7 @@ function Body({ route }: { readonly route: Route }) {
       </Page>
     );
   }
+  if (ended && route.page !== "signin") return <SignInPage next={formatRoute(route)} />;
   switch (route.page) {
     case "models":
       return <ModelsPage route={route} />;
@@ -96,14 +97,14 @@ function Bar({ route }: { readonly route: Route }) {
 }
 
 function Who({ route }: { readonly route: Route }) {
-  const { viewer, loading, refresh } = useSession();
+  const { viewer, ended, loading, forget } = useSession();
   const [failed, setFailed] = useState(false);
   const leave = async () => {
     try {
       await signOut();
       setFailed(false);
+      forget();
       navigate({ page: "signin", next: null });
-      refresh();
     } catch {
       setFailed(true);
     }
@@ -121,10 +122,10 @@ function Who({ route }: { readonly route: Route }) {
       </div>
     );
   }
-  if (loading || route.page === "signin") return null;
+  if (loading || ended || route.page === "signin") return null;
   return (
     <div className="who">
-      <Link to={{ page: "signin", next: formatRoute(route) }} className="button">
+      <Link to={{ page: "signin", next: formatRoute(route) }} className="button small">
         Sign in
       </Link>
     </div>

@@ -1,4 +1,5 @@
 import { GraphqlFailure } from "../../src/client/failure.ts";
+import type { Viewer } from "./documents.ts";
 
 /** Names of `src/http/identity.ts`. Unlike the session's own cookie, scripts of this page may read this one. */
 const CSRF_COOKIE = "graftwork_csrf";
@@ -50,4 +51,17 @@ async function call(method: "POST" | "DELETE", body?: unknown): Promise<void> {
     message: `The server answered ${response.status} ${response.statusText}.`,
   };
   throw new GraphqlFailure([{ message }], { code });
+}
+
+export interface Known {
+  /** Null when nobody is signed in. */
+  readonly viewer: Viewer | null;
+  /** Whether somebody was signed in here until the session ended by itself: expired, revoked, a new admin token. */
+  readonly ended: boolean;
+}
+
+/** What is known of the session after the server has said who the viewer is. */
+export function learn(before: Known | null, viewer: Viewer | null): Known {
+  const wasSignedIn = before !== null && (before.viewer !== null || before.ended);
+  return { viewer, ended: viewer === null && wasSignedIn };
 }

@@ -6,10 +6,11 @@ import { signIn } from "../sign-in.ts";
 import { CodeBlock } from "../ui/copy.tsx";
 import { TextField } from "../ui/field.tsx";
 import { Link } from "../ui/link.tsx";
+import { Notice } from "../ui/notice.tsx";
 import { Page } from "../ui/page.tsx";
 
 export function SignInPage({ next }: { readonly next: string | null }) {
-  const { viewer, refresh } = useSession();
+  const { viewer, ended, refresh } = useSession();
   const [token, setToken] = useState("");
   const [problem, setProblem] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
@@ -47,6 +48,11 @@ export function SignInPage({ next }: { readonly next: string | null }) {
       lead="Graftwork knows you by an API token. The browser keeps a session cookie instead of the token."
       narrow
     >
+      {ended && (
+        <Notice tone="warn" title="Your session has ended">
+          <p>Sign in again to go on where you were.</p>
+        </Notice>
+      )}
       <form className="card" onSubmit={submit} noValidate>
         <TextField
           label="API token"

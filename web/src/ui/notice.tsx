@@ -1,7 +1,9 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useEffect } from "react";
+import { GraphqlFailure } from "../../../src/client/failure.ts";
 import type { Finding } from "../../../src/client/types.ts";
 import { describeProblem } from "../api.ts";
 import type { Refusal } from "../documents.ts";
+import { useSession } from "../session.tsx";
 
 interface NoticeProps {
   readonly tone: "info" | "good" | "warn" | "bad";
@@ -19,8 +21,34 @@ export function Notice({ tone, title, children }: NoticeProps) {
   );
 }
 
-/** Reasons or warnings, each with its code. */
+/** With more than this, only the first few of each code are open: an adapter of another base has one a module. */
+const MANY = 8;
+const OPEN = 2;
+
+/** Reasons or warnings, each with its code. Many of them are gathered by code, so that every kind is seen at once. */
 export function Findings({ findings }: { readonly findings: readonly Finding[] }) {
+  if (findings.length <= MANY) return <FindingList findings={findings} />;
+  const groups = [...Map.groupBy(findings, (finding) => finding.code)];
+  return (
+    <div className="stack">
+      {groups.map(([code, group]) => (
+        <div key={code} className="stack">
+          <FindingList findings={group.slice(0, OPEN)} />
+          {group.length > OPEN && (
+            <details>
+              <summary>
+                {group.length - OPEN} more {code}
+              </summary>
+              <FindingList findings={group.slice(OPEN)} />
+            </details>
+          )}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+function FindingList({ findings }: { readonly findings: readonly Finding[] }) {
   return (
     <ul className="findings">
       {findings.map((finding) => (
@@ -40,6 +68,7 @@ export function UserErrors({
   readonly title: string;
   readonly errors: readonly Refusal[];
 }) {
+  useSessionCheck(errors.some((error) => error.code === "UNAUTHENTICATED"));
   if (errors.length === 0) return null;
   return (
     <Notice tone="bad" title={title}>
@@ -54,9 +83,18 @@ export function UserErrors({
   );
 }
 
+/** Asks who is signed in when the server says that nobody is: the session may have ended. */
+function useSessionCheck(needed: boolean): void {
+  const { refresh } = useSession();
+  useEffect(() => {
+    if (needed) refresh();
+  }, [needed, refresh]);
+}
+
 /** A request that got no answer: what happened, and a way to try again. */
 export function Failure({ error, retry }: { readonly error: unknown; readonly retry?: () => void }) {
   const { title, detail, code } = describeProblem(error);
+  useSessionCheck(error instanceof GraphqlFailure && error.code === "UNAUTHENTICATED");
   return (
     <Notice tone="bad" title={title}>
       <p>
