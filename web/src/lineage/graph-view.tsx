@@ -132,10 +132,10 @@ function Node({ placed, version, here, onNear }: NodeProps) {
       <rect className="ring" x={x - 5} y={y - 5} width={box.width + 10} height={box.height + 10} rx="8" />
       <path className="shape" d={shapePath(version.kind, box)} />
       <text className="name" x={middle} y={y + 27} textAnchor="middle">
-        {shorten(name, 20)}
+        {shorten(name, 25)}
       </text>
       <text className="what" x={middle} y={y + 44} textAnchor="middle">
-        {shorten(`${owner} · ${kind}`, 24)}
+        {shorten(`${owner} · ${kind}`, 30)}
       </text>
     </a>
   );

@@ -51,10 +51,10 @@ export interface Layout<E extends LayoutEdge> {
 }
 
 export const SIZE: LayoutSize = {
-  nodeWidth: 190,
+  nodeWidth: 240,
   nodeHeight: 60,
   laneHeight: 16,
-  gapX: 104,
+  gapX: 124,
   gapY: 24,
   margin: 12,
 };

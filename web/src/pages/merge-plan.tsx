@@ -33,7 +33,7 @@ export function PlanView({ query }: { readonly query: Query<PlanData> }) {
           </p>
         </Notice>
       )}
-      {plan && <PlanFacts plan={plan} />}
+      {plan?.runnable && <PlanFacts plan={plan} />}
       {plan && plan.warnings.length > 0 && (
         <Notice
           tone="warn"

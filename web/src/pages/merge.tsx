@@ -35,7 +35,7 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
   return (
     <Page
       title="Merge an adapter into a base"
-      lead="The base's weights plus the adapter's update, rounded once into the base's own type. The plan comes from the headers alone: nothing is read or written before you start."
+      lead="The base's weights plus the adapter's update, rounded once into the base's own type. The plan comes from the files' headers alone: no weights are read and nothing is written before you start."
     >
       <div className="columns">
         <form className="card" onSubmit={submit} noValidate>
