@@ -22,7 +22,7 @@ const STOP_LIMIT_MS = 30_000;
 /**
  * Uses the server that runs on this home and port already, or starts one.
  * @param started gets the child at once, so that it can be stopped before it is ready
- * @throws START_FAILED, PORT_IN_USE
+ * @throws START_FAILED, PORT_IN_USE, NO_TOKEN
  */
 export async function reachServer(
   settings: Settings,
@@ -61,6 +61,12 @@ async function connect(settings: Settings, url: string): Promise<Client | null> 
   } catch (error) {
     if (isUnreachable(error)) return null;
     if (!(error instanceof GraphqlFailure)) throw error;
+  }
+  if (token === "") {
+    throw new AppError(
+      "NO_TOKEN",
+      `${file} is missing, which holds the token of the server at ${url}. Stop that server, if it runs, and let \`npm start -- --new-admin-token\` make a new one.`,
+    );
   }
   throw new AppError(
     "PORT_IN_USE",
@@ -113,6 +119,11 @@ export class ServerProcess {
   /** Shows what it said, and from now on what it says. */
   tell(): void {
     process.stderr.write(this.#output);
+    this.tellFromNow();
+  }
+
+  /** Shows what it says from now on: all that it said so far went well, and is told in the demo's own words. */
+  tellFromNow(): void {
     this.#shown = true;
   }
 

@@ -212,16 +212,16 @@ async function main(args: readonly string[]): Promise<number> {
     await server.client.close();
   }
   say(`\nAll of it succeeded in ${since(started)}.`);
-  if (server.child === null) return 0;
   if (once) {
-    await server.child.stop();
+    await server.child?.stop();
     return 0;
   }
-  say(
-    `Serving at ${server.url} until Ctrl-C; the token to sign in with stands in ${join(settings.home, "admin-token")}.`,
-  );
+  const token = settings.adminToken === null ? join(settings.home, "admin-token") : "GRAFTWORK_ADMIN_TOKEN";
+  say(`Open the console above; the token to sign in with stands in ${token}.`);
+  if (server.child === null) return 0;
+  say(`Serving at ${server.url} until Ctrl-C.`);
   serving = true;
-  server.child.tell();
+  server.child.tellFromNow();
   return await server.child.ended();
 }
 

@@ -100,6 +100,25 @@ describe("npm run demo -- --once", () => {
     await expect(fetch(url)).rejects.toThrow();
   });
 
+  it("without --once keeps serving, and says where the console and the token are, not what the server logged", async () => {
+    const { child, ended } = start({ GRAFTWORK_HOME: home, PORT: "0" });
+    let answer: Promise<number> | null = null;
+    let text = "";
+    child.stdout.on("data", (chunk: string) => {
+      text += chunk;
+      const url = /Serving at (\S+) until Ctrl-C/.exec(text)?.[1];
+      if (!url || answer) return;
+      answer = fetch(url)
+        .then((response) => response.status)
+        .finally(() => child.kill("SIGTERM"));
+    });
+    const { stdout, stderr } = await ended;
+    expect(await answer).toBe(200);
+    expect(stdout).toContain(`the token to sign in with stands in ${join(home, "admin-token")}.`);
+    // From here on what the server says is shown: that it stops. What it said before is not.
+    expect(stderr).not.toMatch(/Admin token|is ready|job started/);
+  }, 60_000);
+
   it("is what npm runs", async () => {
     const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
     expect(scripts.demo).toBe("node setup.mjs src/demo.ts");
