@@ -7,7 +7,7 @@ import { CodeBlock } from "../ui/copy.tsx";
 import { TextField } from "../ui/field.tsx";
 import { Link } from "../ui/link.tsx";
 import { Notice } from "../ui/notice.tsx";
-import { Page } from "../ui/page.tsx";
+import { focusNextPage, Page } from "../ui/page.tsx";
 
 export function SignInPage({ next }: { readonly next: string | null }) {
   const { viewer, ended, refresh } = useSession();
@@ -24,6 +24,7 @@ export function SignInPage({ next }: { readonly next: string | null }) {
     try {
       await signIn(trimmed);
       setToken("");
+      focusNextPage();
       refresh();
       navigate(next ?? formatRoute(HOME), { replace: true });
     } catch (error) {

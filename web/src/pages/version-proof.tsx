@@ -29,13 +29,15 @@ export function ProofPanel({ version, merge, reload }: ProofProps) {
   const settled = known.some((job) => job.id === started && isOver(job.state));
   const job = (settled ? null : started) ?? running ?? null;
   const verify = useVerify(version.ref, setStarted);
+  // Not `disabled`: that would take the focus from the button, and from the reader.
+  const idle = job === null && !verify.busy;
   const report = merge.verification && readVerifyReport(merge.verification.report);
   return (
     <section className="card stack" aria-labelledby="proof">
       <div className="head">
         <h2 id="proof">Proof</h2>
         {version.model?.viewerCanEdit && (
-          <button type="button" onClick={verify.run} disabled={verify.busy || job !== null}>
+          <button type="button" onClick={idle ? verify.run : undefined} aria-disabled={!idle}>
             {job !== null ? "Verifying…" : report ? "Verify again" : "Verify"}
           </button>
         )}

@@ -32,7 +32,7 @@ export function Field(props: FieldProps & { readonly children: (wiring: Wiring) 
         </span>
       )}
       {problem && (
-        <span className="problem" id={`${id}-problem`}>
+        <span className="problem" role="alert" id={`${id}-problem`}>
           {problem}
         </span>
       )}

@@ -10,15 +10,25 @@ interface PageProps {
   readonly children: ReactNode;
 }
 
-let opened = false;
+/** Where the heading last had its turn to take the focus; null before the first page. */
+let focusedAt: string | null = null;
 
-/** The frame of every page. A new page takes the focus to its heading, as loading one would. */
+/** The next page takes the focus although the address stays: what had it is about to go away. */
+export function focusNextPage(): void {
+  focusedAt = "";
+}
+
+/**
+ * The frame of every page. Another page takes the focus to its heading, as loading one would; a title that only gets
+ * known while the page loads does not, for the reader may be elsewhere by then.
+ */
 export function Page({ title, above, lead, actions, narrow = false, children }: PageProps) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
     document.title = `${title} · Graftwork`;
-    if (opened) heading.current?.focus({ preventScroll: true });
-    opened = true;
+    const { pathname } = window.location;
+    if (focusedAt !== null && focusedAt !== pathname) heading.current?.focus({ preventScroll: true });
+    focusedAt = pathname;
   }, [title]);
   return (
     <main id="main" className={narrow ? "narrow" : undefined}>
