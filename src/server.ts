@@ -1,9 +1,9 @@
-import { mkdir } from "node:fs/promises";
 import { createServer } from "node:net";
 import { parseArgs } from "node:util";
 import { adminTokenFile, settleAdminToken } from "./admin-token.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
+import { prepareHome } from "./home.ts";
 import { startHttp } from "./http/app.ts";
 import type { Log } from "./log.ts";
 import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
@@ -41,12 +41,12 @@ class Opened {
 
 /**
  * Starts everything: database, API, console and, unless told otherwise, the worker.
- * @throws HOME_IN_USE, PORT_IN_USE, BAD_SETTING, and what Postgres and migrations may throw
+ * @throws HOME_IN_USE, HOME_UNUSABLE, PORT_IN_USE, BAD_SETTING, DATABASE_UNREACHABLE, and what Postgres and migrations may throw
  */
 export async function startServer(settings: Settings, flags: ServerFlags, log: Log): Promise<RunningServer> {
   requireSense(settings, flags);
   await requireListenable(settings);
-  await mkdir(settings.home, { recursive: true });
+  await prepareHome(settings.home);
   const opened = new Opened();
   try {
     const url = settings.databaseUrl ?? (await openEmbedded(settings, log, opened));

@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { readSettings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
+import { prepareHome } from "./home.ts";
 import { JOBS } from "./jobs/index.ts";
 import { type JobContext, runDelivery } from "./jobs/job.ts";
 import { sweepMerged } from "./jobs/sweep.ts";
@@ -51,6 +52,7 @@ async function main(): Promise<void> {
         "Without one, `npm start` runs server and worker in one process.",
     );
   }
+  await prepareHome(settings.home);
   const log = logFor(settings);
   const registry = await openRegistry(settings.databaseUrl, log);
   const worker = await startWorker({ registry, settings, log });

@@ -78,6 +78,31 @@ describe("the server", () => {
     ],
     ["server.ts", {}, ["--no-worker"], /^BAD_SETTING: --no-worker needs DATABASE_URL/],
     ["server.ts", {}, ["--what"], /^USAGE: .*--what/],
+    [
+      "server.ts",
+      { DATABASE_URL: "postgresql://me:hidden-word@127.0.0.1:1/x" },
+      [],
+      /^DATABASE_UNREACHABLE: (?!.*hidden-word).*127\.0\.0\.1:1, database "x".*ECONNREFUSED/,
+    ],
+    [
+      "worker.ts",
+      { DATABASE_URL: "postgresql://me:hidden-word@nowhere.invalid/x" },
+      [],
+      /^DATABASE_UNREACHABLE: (?!.*hidden-word).*nowhere\.invalid:5432/,
+    ],
+    [
+      "server.ts",
+      { DATABASE_URL: "mysql://me:hidden-word@127.0.0.1/x" },
+      [],
+      /^BAD_SETTING: (?!.*hidden-word)/,
+    ],
+    [
+      "server.ts",
+      { GRAFTWORK_HOME: "/etc/passwd" },
+      [],
+      /^HOME_UNUSABLE: .*\/etc\/passwd: a part of that path/,
+    ],
+    ["server.ts", { GRAFTWORK_HOME: "/proc/no/home" }, [], /^HOME_UNUSABLE: .*no folder can be made there/],
     ["worker.ts", {}, [], /^BAD_SETTING: .*DATABASE_URL is not set/],
   ])("refuses to start %s with %o %o in one line and with status 1", async (program, env, args, message) => {
     const other = { GRAFTWORK_HOME: join(folder, "refused"), PORT: "0" };

@@ -190,4 +190,6 @@ async function storeToken(tx: Tx, input: { accountId: string; name: string; toke
 async function revoke(tx: Tx, tokens: readonly { id: string }[], now: Date): Promise<void> {
   const ids = tokens.map((token) => token.id);
   await tx.apiToken.updateMany({ where: { id: { in: ids } }, data: { revokedAt: now } });
+  // A preset token may come back; a browser that once signed in with it must not.
+  await tx.session.deleteMany({ where: { tokenId: { in: ids } } });
 }

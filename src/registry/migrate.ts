@@ -11,6 +11,10 @@ export const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../prisma/migrations"
 // The lock that `prisma migrate` takes, so that the two cannot run at once either.
 const PRISMA_LOCK = 72707369;
 
+/** Longer than a Postgres that is just being started takes, and short enough to wait for. */
+const CONNECT_MS = 10_000;
+const OLDEST = 150_000;
+
 // Prisma's own bookkeeping table, so that its tools understand a database that we migrated.
 const BOOKKEEPING = `create table if not exists _prisma_migrations (
   id varchar(36) primary key not null,
@@ -47,13 +51,12 @@ export async function readMigrations(folder: string = MIGRATIONS_FOLDER): Promis
  * Brings the database up to this code's migrations and returns the names of those it applied. Several processes may
  * call it at once: one does the work, the others wait for it.
  *
- * @throws AppError MIGRATION_EDITED when an applied migration's file changed, MIGRATION_UNKNOWN when the database is
+ * @throws AppError DATABASE_UNREACHABLE, DATABASE_TOO_OLD; MIGRATION_EDITED when an applied migration's file changed, MIGRATION_UNKNOWN when the database is
  * ahead of this code, MIGRATION_INCOMPLETE when another tool left one half done. Nothing is changed then.
  */
 export async function migrate(databaseUrl: string, migrations?: readonly Migration[]): Promise<string[]> {
   const wanted = migrations ?? (await readMigrations());
-  const client = new pg.Client({ connectionString: databaseUrl });
-  await client.connect();
+  const client = await connect(databaseUrl);
   try {
     await client.query("select pg_advisory_lock($1)", [PRISMA_LOCK]);
     await client.query(BOOKKEEPING);
@@ -65,6 +68,42 @@ export async function migrate(databaseUrl: string, migrations?: readonly Migrati
     // Closing the session releases the lock.
     await client.end();
   }
+}
+
+/** The first connection of a process: what is wrong with the address or the server is told here, in one line. */
+async function connect(databaseUrl: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: CONNECT_MS });
+  // One that breaks is noticed by the next statement; without a listener it would end the process.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+  } catch (cause) {
+    await client.end().catch(() => {});
+    throw new AppError(
+      "DATABASE_UNREACHABLE",
+      `No connection to the Postgres at ${placeOf(client)}: ${reasonOf(cause)}. Check DATABASE_URL and that the server runs.`,
+      { cause },
+    );
+  }
+  const { rows } = await client.query<{ server_version_num: string }>("show server_version_num");
+  const version = Number(rows[0]?.server_version_num);
+  if (version >= OLDEST) return client;
+  await client.end();
+  throw new AppError(
+    "DATABASE_TOO_OLD",
+    `The Postgres at ${placeOf(client)} is version ${Math.floor(version / 10_000)}; Graftwork needs ${OLDEST / 10_000} or newer.`,
+  );
+}
+
+/** Where a client connects, without its password. */
+function placeOf({ host, port, database }: pg.Client): string {
+  return `${host}:${port}, database "${database ?? ""}"`;
+}
+
+/** A name with several addresses fails with one error for each, and no message of its own. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(reasonOf).join("; ");
+  return error instanceof Error ? error.message : String(error);
 }
 
 interface AppliedRow {

@@ -58,6 +58,17 @@ describe("the admin account", () => {
     expect(await authenticateToken(ctx(), two)).toBeNull();
   });
 
+  it("does not let back in who signed in with a preset token, when that token was replaced and came back", async () => {
+    await test.db.account.deleteMany();
+    const [one, two] = ["first-preset-token-0001", "second-preset-token-0002"] as const;
+    await ensureAdmin(ctx(), { presetToken: one });
+    const session = await createSession(ctx(), one);
+    expect(await authenticateSession(ctx(), session.secret)).not.toBeNull();
+    for (const presetToken of [two, one]) await ensureAdmin(ctx(), { presetToken });
+    expect(await authenticateToken(ctx(), one)).not.toBeNull();
+    expect(await authenticateSession(ctx(), session.secret)).toBeNull();
+  });
+
   it("loses its old tokens and their sessions when the token is replaced", async () => {
     const old = await firstToken();
     const session = await createSession(ctx(), old);
