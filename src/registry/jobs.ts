@@ -27,13 +27,29 @@ export interface JobRequest {
 /**
  * The job that this account made earlier under this key, before anything slow is done for a repeated request. Not a
  * substitute for `startJob`'s own look, which waits for requests that are under way.
- * @throws IDEMPOTENCY_CONFLICT
+ * @throws IDEMPOTENCY_CONFLICT, BAD_INPUT
  */
 export async function earlierJob(ctx: ViewerContext, request: JobRequest): Promise<Job | null> {
   const accountId = requireAccount(ctx.viewer);
-  const { idempotencyKey } = request;
-  if (idempotencyKey === null || idempotencyKey === undefined) return null;
+  const idempotencyKey = readKey(request);
+  if (idempotencyKey === null) return null;
   return await findEarlier(ctx.db, { accountId, idempotencyKey, inputDigest: inputDigestOf(request) });
+}
+
+/** A key that an index can hold and Postgres can store. @throws BAD_INPUT */
+function readKey({ idempotencyKey }: JobRequest): string | null {
+  if (idempotencyKey === null || idempotencyKey === undefined) return null;
+  if (/^.{1,200}$/s.test(idempotencyKey) && isStorable(idempotencyKey)) return idempotencyKey;
+  throw new AppError(
+    "BAD_INPUT",
+    "An idempotency key has 1 to 200 characters, none of them NUL: a UUID, for example.",
+    { field: "idempotencyKey" },
+  );
+}
+
+/** Whether Postgres and JSON take a text as it is: no NUL, no half of a surrogate pair. */
+export function isStorable(text: string): boolean {
+  return !text.includes("\0") && text.isWellFormed();
 }
 
 function inputDigestOf({ kind, asked }: JobRequest): string {
@@ -52,7 +68,7 @@ export async function startJob(
 ): Promise<Job> {
   const accountId = requireAccount(ctx.viewer);
   const inputDigest = inputDigestOf(request);
-  const idempotencyKey = request.idempotencyKey ?? null;
+  const idempotencyKey = readKey(request);
   return await ctx.db.$transaction(async (tx) => {
     if (idempotencyKey !== null) {
       // Two requests with one key at the same moment: the second waits here and then finds the first one's job.

@@ -18,7 +18,7 @@ import type { Db, Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
 import { earlierJob, finishJob, holdJob, startJob, toJson } from "./jobs.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "./merge-plan.ts";
-import { findOrMakeModel, findVersion, writableNamespace } from "./models.ts";
+import { findOrMakeModel, findVersion, requireKindOrFree, writableNamespace } from "./models.ts";
 import { visibleTo } from "./visibility.ts";
 
 export interface MergeRequest extends MergePlanRequest {
@@ -59,6 +59,8 @@ export async function startMerge(
     requireRunnable(planned.plan);
     return await startJob(ctx, wanted, async (tx, createdById) => {
       const namespaceId = await writableNamespace(tx, ctx, { name, field: "output" });
+      // Before the look for an earlier result, which may lie in another model than the named one.
+      await requireKindOrFree(tx, { namespaceId, name, kind: "MERGED", field: "output" });
       const recipe = await storeRecipe(tx, namespaceId, planned);
       const cached = request.force ? null : await findResult(tx, { recipeId: recipe.id, output: name.name });
       const visibility = request.visibility ?? "PRIVATE";

@@ -7,7 +7,7 @@ import { type StoredVersion, storeEdge, storeVersion, type VersionFacts } from "
 import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
 import type { Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
-import { finishJob, holdJob, startJob } from "./jobs.ts";
+import { finishJob, holdJob, isStorable, startJob } from "./jobs.ts";
 import { visibleTo } from "./visibility.ts";
 
 /** What a model that was not merged here can be. */
@@ -26,6 +26,9 @@ export interface ImportRequest {
   readonly base?: string | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
 }
+
+/** No system takes longer ones. */
+const MAX_PATH = 4096;
 
 /** An import's job input, as its handler reads it. */
 export interface ImportInput {
@@ -48,7 +51,7 @@ export async function startImport(ctx: ViewerContext, request: ImportRequest): P
   // Only an adapter has a base, so naming one says what is imported.
   const kind = request.kind ?? (base === null ? null : "ADAPTER");
   const name = parseModelName(request.name);
-  if (path.trim() === "" || path.includes("\0")) {
+  if (path.trim() === "" || path.length > MAX_PATH || !isStorable(path)) {
     throw new AppError("BAD_INPUT", "Name the folder on the server that holds the model's files.", {
       field: "path",
     });
@@ -204,6 +207,16 @@ export async function writableNamespace(
   throw new AppError("FORBIDDEN", `Writing to "${name.namespace}" needs the role EDITOR there.`, {
     field,
   });
+}
+
+/** Refuses a name that a model of another kind has; one that is free will do. Throws KIND_DIFFERS. */
+export async function requireKindOrFree(
+  tx: Tx,
+  { namespaceId, name, kind, field }: Omit<ModelRequest, "visibility">,
+): Promise<void> {
+  const row = { namespaceId, name: name.name };
+  const model = await tx.model.findUnique({ where: { namespaceId_name: row } });
+  if (model) requireKind(model, { kind, name, field });
 }
 
 export interface FoundVersion {

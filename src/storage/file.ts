@@ -78,6 +78,8 @@ export function fileError(error: unknown, path: string): unknown {
 const EXPLANATIONS: Readonly<Record<string, readonly [code: string, text: string]>> = {
   ENOENT: ["NOT_FOUND", "does not exist: check the path."],
   ENOTDIR: ["NOT_FOUND", "does not exist: a part of the path is not a directory."],
+  ENAMETOOLONG: ["NOT_FOUND", "does not exist: it is longer than a path can be."],
+  ELOOP: ["NOT_FOUND", "does not exist: its symbolic links lead in circles."],
   EACCES: ["NOT_READABLE", "may not be read or written by this user: change its permissions."],
   EPERM: ["NOT_READABLE", "may not be read or written by this user: change its permissions."],
   ENOSPC: ["DISK_FULL", "could not be written: the disk is full. Free space and start again."],

@@ -29,6 +29,7 @@ export interface ScanOptions {
  */
 export async function scanFolder(folder: string, options: ScanOptions): Promise<ScannedFile[]> {
   const roots = options.roots === null ? null : await realRoots(options.roots);
+  if (options.roots !== null) await requireAllowed(folder, [...options.roots, ...(roots ?? [])]);
   const top = await realpath(folder).catch((error) => {
     throw fileError(error, folder);
   });
@@ -63,6 +64,16 @@ export async function scanFolder(folder: string, options: ScanOptions): Promise<
   return files.sort((a, b) => compareText(a.path, b.path));
 }
 
+/**
+ * Refuses a folder outside the roots with one answer, whether it exists or not and wherever it leads: who may import
+ * need not learn what else lies on this machine. A path from elsewhere that leads into a root is fine.
+ */
+async function requireAllowed(folder: string, roots: readonly string[]): Promise<void> {
+  if (isBelow(resolve(folder), roots)) return;
+  const real = await realpath(folder).catch(() => null);
+  if (real === null || !isBelow(real, roots)) throw outside(folder);
+}
+
 async function resolveLink(path: string): Promise<string> {
   try {
     return await realpath(path);
@@ -80,11 +91,18 @@ async function realRoots(roots: readonly string[]): Promise<string[]> {
 }
 
 function requireInside(real: string, roots: readonly string[], path: string): void {
-  if (roots.some((root) => real === root || real.startsWith(root.endsWith(sep) ? root : root + sep))) return;
-  const leads = real === resolve(path) ? "" : ` leads to ${real}, which`;
-  throw new AppError(
+  if (isBelow(real, roots)) return;
+  throw outside(real === resolve(path) ? path : `${path} leads to ${real}, which`);
+}
+
+function isBelow(path: string, roots: readonly string[]): boolean {
+  return roots.some((root) => path === root || path.startsWith(root.endsWith(sep) ? root : root + sep));
+}
+
+function outside(what: string): AppError {
+  return new AppError(
     "PATH_OUTSIDE_ROOTS",
-    `${path}${leads} lies outside the folders that may be imported from. ` +
+    `${what} lies outside the folders that may be imported from. ` +
       "Move it below one of them, or add its folder to GRAFTWORK_IMPORT_ROOTS and restart the server.",
   );
 }

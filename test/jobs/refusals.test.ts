@@ -59,6 +59,25 @@ describe("an import is refused, with nothing left behind, for", () => {
     expect((await refusedImport(`${graft.root}/../above`)).code).toBe("PATH_OUTSIDE_ROOTS");
   });
 
+  it("a path outside, in the same words whether something is there or not", async () => {
+    const place = join(graft.home, "..");
+    await writeFile(join(place, "there"), "");
+    await symlink(join(place, "there"), join(place, "alias"));
+    const said = async (name: string) =>
+      (await refusedImport(join(place, name))).message.replaceAll(name, "…");
+    const nothing = await said("not-there");
+    expect(nothing).toContain("lies outside");
+    expect([await said("there"), await said("alias"), await said("there/below")]).toEqual(
+      Array(3).fill(nothing),
+    );
+  });
+
+  it("a name that is longer than any file's, and links that lead in circles", async () => {
+    expect((await refusedImport(join(graft.root, "n".repeat(300)))).code).toBe("NOT_FOUND");
+    await symlink(join(graft.root, "circle"), join(graft.root, "circle"));
+    expect((await refusedImport(join(graft.root, "circle"))).code).toBe("NOT_FOUND");
+  });
+
   it("a single file that is a symbolic link to one outside", async () => {
     const secret = join(graft.home, "..", "secret.json");
     await writeFile(secret, "{}");

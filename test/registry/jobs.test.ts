@@ -163,6 +163,15 @@ describe("idempotency keys", () => {
     });
   });
 
+  it.each([
+    ["empty", ""],
+    ["too long for an index", "k".repeat(201)],
+    ["with a NUL, which Postgres cannot hold", "a\0b"],
+    ["with half a surrogate pair", "a\ud800b"],
+  ])("are refused when they are %s", async (_, key) => {
+    await expect(ask(key)).rejects.toMatchObject({ code: "BAD_INPUT", field: "idempotencyKey" });
+  });
+
   it("belong to one account", async () => {
     const other = await s.account("other-keys", { demo: "EDITOR" });
     const theirs = await startImport(other, {

@@ -192,6 +192,14 @@ describe("a repeated recipe", () => {
     expect((await loadMergeWork(test.db, forced.mergeId)).cached).toBeNull();
   });
 
+  it("is not answered for an output whose name a model of another kind has", async () => {
+    await s.imported({ name: "cache/base", kind: "BASE", folder: "base", salt: "taken" });
+    await expect(startMerge(s.admin, merge("cache/base"))).rejects.toMatchObject({
+      code: "KIND_DIFFERS",
+      field: "output",
+    });
+  });
+
   it("whose earlier files are lost is merged again, into the version that was there", async () => {
     const first = await s.merged(merge("lost/out"), "lost");
     const { job, mergeId } = await startMerge(s.admin, merge("lost/out"));

@@ -127,6 +127,16 @@ describe("an import", () => {
     await expect(startImport(s.admin, withBase)).rejects.toMatchObject({ code: "BAD_INPUT", field: "base" });
   });
 
+  it.each([
+    ["is empty", " "],
+    ["is longer than any path", `/${"a/".repeat(2100)}`],
+    ["holds a NUL", "/models/a\0b"],
+    ["holds half a surrogate pair", "/models/\ud800"],
+  ])("is refused at once for a path that %s", async (_, path) => {
+    const asked = { ...request("demo/odd-path"), path };
+    await expect(startImport(s.admin, asked)).rejects.toMatchObject({ code: "BAD_INPUT", field: "path" });
+  });
+
   it("needs the right to write: members only, and strangers do not learn which namespaces exist", async () => {
     const [editor, reader] = [
       await s.account("import-editor", { demo: "EDITOR" }),
