@@ -35,9 +35,7 @@ function text(value: unknown): string | null {
   return typeof value === "string" ? value : null;
 }
 
-/** Nothing answered there: no server, or it went away. Worth trying again, unlike other failures. */
+/** Nothing answered there: no server, or it or its database went away. Worth trying again, unlike other failures. */
 export function isUnreachable(error: unknown): boolean {
-  return (
-    error instanceof GraphqlFailure && (error.code === "UNREACHABLE" || /^HTTP_50[234]$/.test(error.code))
-  );
+  return error instanceof GraphqlFailure && /^(UNREACHABLE|NOT_READY|HTTP_50[234])$/.test(error.code);
 }

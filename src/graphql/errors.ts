@@ -1,6 +1,7 @@
 import { PothosValidationError } from "@pothos/core";
 import { GraphQLError, type GraphQLFormattedError } from "graphql";
 import { AppError } from "../core/errors.ts";
+import { isConnectionError } from "../registry/db.ts";
 
 /** Where what is hidden from a caller is written down. */
 export type LogFault = (fault: {
@@ -8,6 +9,8 @@ export type LogFault = (fault: {
   readonly error: unknown;
   readonly path: string;
 }) => void;
+
+export const DATABASE_AWAY = "The database does not answer. It may be starting; try again in a moment.";
 
 /** Codes that a caller may rely on; everything else becomes INTERNAL. */
 const OPEN_CODES = new Set([
@@ -58,6 +61,8 @@ function describe(error: GraphQLError): Shown | null {
     const known = code === "UNAUTHENTICATED" ? code : "BAD_USER_INPUT";
     return { message, extensions: { code: known, reason: code, ...(field && { field }) } };
   }
+  // It is being started again: asking again is right, and nothing else about it is the caller's business.
+  if (isConnectionError(originalError)) return { message: DATABASE_AWAY, extensions: { code: "NOT_READY" } };
   // Pothos' own complaints are about ids and cursors that the caller made up.
   if (originalError instanceof PothosValidationError) return { extensions: { code: "BAD_USER_INPUT" } };
   const { code, reason, limit, most } = error.extensions;

@@ -4,8 +4,9 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { ApolloServer } from "@apollo/server";
 import { AppError } from "../core/errors.ts";
-import type { LogFault } from "../graphql/errors.ts";
+import { DATABASE_AWAY, type LogFault } from "../graphql/errors.ts";
 import type { RegistryContext } from "../registry/context.ts";
+import { isConnectionError } from "../registry/db.ts";
 import { type Exchange, sendFailure, sendJson } from "./answer.ts";
 import { createApollo, handleGraphql, type RequestContext } from "./graphql.ts";
 import { setSecurityHeaders } from "./headers.ts";
@@ -115,7 +116,8 @@ async function answer(routes: Routes, { request, response, logFault }: Incoming)
   } catch (error) {
     // A reader that left is nobody's fault.
     if (request.destroyed && response.destroyed) return;
-    if (!sendFailure(exchange, error)) logFault({ requestId, error, path: exchange.url.pathname });
+    const known = isConnectionError(error) ? notReady() : error;
+    if (!sendFailure(exchange, known)) logFault({ requestId, error, path: exchange.url.pathname });
   }
 }
 
@@ -140,12 +142,13 @@ async function handleReady({ pool }: RegistryContext, exchange: Exchange): Promi
   try {
     await Promise.race([pool.query("select 1"), late]);
   } catch {
-    throw new AppError(
-      "NOT_READY",
-      "The database does not answer. It may be starting; try again in a moment.",
-    );
+    throw notReady();
   }
   sendJson(exchange, 200, { status: "ready" });
+}
+
+function notReady(): AppError {
+  return new AppError("NOT_READY", DATABASE_AWAY);
 }
 
 function listen(server: Server, { host, port }: HttpOptions["settings"]): Promise<string> {

@@ -1,7 +1,11 @@
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { modelsQuery } from "../../src/client/documents.ts";
+import { isUnreachable } from "../../src/client/failure.ts";
+import { createClient } from "../../src/client/index.ts";
 import { BODY_LIMIT } from "../../src/http/answer.ts";
 import { startHttp } from "../../src/http/app.ts";
+import { openDb } from "../../src/registry/db.ts";
 import { rawGet, type TestServer, testServer } from "../support/http.ts";
 
 let server: TestServer;
@@ -181,6 +185,38 @@ describe("the server", () => {
   it("says that it lives, and whether its database answers", async () => {
     expect(await (await get("/healthz")).json()).toEqual({ status: "ok" });
     expect(await (await get("/readyz")).json()).toEqual({ status: "ready" });
+  });
+
+  it("asks for another try while its database is away, which is no fault to hide, and the client knows it", async () => {
+    const dead = openDb({ url: "postgresql://nobody:hidden-word@127.0.0.1:1/nothing" });
+    const { url, close } = await startHttp({
+      registry: { ...server.seed.worker, db: dead.db, pool: dead.pool },
+      settings: { port: 0, host: "127.0.0.1", introspection: true },
+      log: { error: () => {} },
+    });
+    try {
+      const answer = await fetch(`${url}/graphql`, {
+        method: "POST",
+        headers: { "content-type": "application/json", ...bearer() },
+        body: JSON.stringify(VIEWER),
+      });
+      expect(answer.status).toBe(503);
+      const text = await answer.text();
+      expect(JSON.parse(text).error.code).toBe("NOT_READY");
+      expect(text).not.toMatch(/hidden-word|127\.0\.0\.1|prisma/i);
+      // With a token it is known before the operation, without one in the middle of it.
+      for (const options of [{ url, token: server.token }, { url }]) {
+        const failure = await createClient(options)
+          .request(modelsQuery, {})
+          .catch((error) => error);
+        expect(failure).toMatchObject({ code: "NOT_READY" });
+        expect(isUnreachable(failure)).toBe(true);
+      }
+      expect((await fetch(`${url}/readyz`)).status).toBe(503);
+    } finally {
+      await close();
+      await dead.close();
+    }
   });
 
   it("survives a request that is nonsense", async () => {
