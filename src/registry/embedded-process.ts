@@ -61,10 +61,13 @@ export async function isServerOf(pid: number, data: string): Promise<boolean> {
   return command.includes(data);
 }
 
-/** When a process started, in the system's ticks: with its id, that names it for good. */
+/** When a process started, in the system's ticks: with its id, that names it for good. Empty for one that has ended. */
 async function startOf(pid: number): Promise<string | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => undefined);
-  return text?.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+  const fields = text?.slice(text.lastIndexOf(")") + 2).split(" ");
+  // Dead, but its parent has not asked how it ended; in a container nobody may ever do so.
+  if (fields?.[0] === "Z") return "";
+  return fields?.[19];
 }
 
 /** One server a home: two would each think the other's running jobs abandoned. */

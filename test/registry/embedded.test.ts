@@ -1,6 +1,7 @@
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, fork, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,6 +10,7 @@ import pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
 import { isConnectionError, openDb } from "../../src/registry/db.ts";
 import { type Embedded, startEmbedded } from "../../src/registry/embedded.ts";
+import { lockHome } from "../../src/registry/embedded-process.ts";
 import { migrate } from "../../src/registry/migrate.ts";
 import { openQueue } from "../../src/registry/queue.ts";
 
@@ -225,4 +227,25 @@ describe("the embedded Postgres", () => {
     await expect(startEmbedded({ home })).rejects.toMatchObject({ code: "HOME_IN_USE" });
     expect(await query(answer.url, "select 1 as x")).toEqual([{ x: 1 }]);
   });
+
+  it.skipIf(process.platform !== "linux")(
+    "takes the home of a server that has ended, though nobody has asked how it did",
+    async () => {
+      const home = await newHome();
+      await mkdir(home);
+      // What replaces the shell knows nothing of the child that the shell had: it stays a zombie.
+      const parent = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 30"], {
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      cleanups.push(async () => parent.kill("SIGKILL"));
+      const [line] = await once(parent.stdout, "data");
+      const pid = Number(String(line));
+      const read = async () => (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]!.split(" ");
+      while ((await read())[0] !== "Z") await sleep(10);
+      await writeFile(join(home, "server.lock"), `${pid} ${(await read())[19]}\n`);
+      const unlock = await lockHome(home);
+      await expect(lockHome(home)).rejects.toMatchObject({ code: "HOME_IN_USE" });
+      await unlock();
+    },
+  );
 });
