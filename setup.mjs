@@ -9,6 +9,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -53,11 +54,56 @@ function digestOf(paths) {
   return hash.digest("hex");
 }
 
+/**
+ * One set-up at a time in one clone: two would take the dependencies away from under each other. Not in the clone,
+ * whose folders come and go. Whoever waited finds the steps done.
+ */
+const lock = join(
+  tmpdir(),
+  `graftwork-set-up-${createHash("sha256").update(root).digest("hex").slice(0, 16)}`,
+);
+let locked = false;
+/** No set-up takes as long. */
+const LOCK_MS = 20 * 60_000;
+
+async function takeLock() {
+  for (let told = false; !locked; ) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: "wx" });
+      locked = true;
+      process.on("exit", () => locked && rmSync(lock, { force: true }));
+    } catch (error) {
+      if (error.code !== "EEXIST") return;
+      if (isGone(lock)) rmSync(lock, { force: true });
+      else if (!told) process.stderr.write("set-up: waiting for another one in this folder …\n");
+      told = true;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
+/** Whether the process that wrote a lock has ended without removing it; its id may be another program's by now. */
+function isGone(file) {
+  try {
+    if (Date.now() - statSync(file).mtimeMs > LOCK_MS) return true;
+    const pid = Number(readFileSync(file, "utf8"));
+    // Empty: it is being written.
+    if (pid > 0) process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return error.code === "ESRCH";
+  }
+}
+
 /** Runs a step unless it ran before on the same inputs and its output is still there. */
 async function step({ name, inputs, output, work }) {
   const mark = join(marks, name);
   const digest = digestOf(inputs);
-  if (existsSync(mark) && readFileSync(mark, "utf8") === digest && existsSync(join(root, output))) return;
+  const isDone = () =>
+    existsSync(mark) && readFileSync(mark, "utf8") === digest && existsSync(join(root, output));
+  if (isDone()) return;
+  await takeLock();
+  if (isDone()) return;
   if (!quiet) process.stderr.write(`set-up: ${name} …\n`);
   const status = await work();
   if (status !== 0) {
@@ -116,6 +162,9 @@ async function check() {
 
 const [target, ...args] = process.argv.slice(2);
 await installAll(!target?.startsWith("src/cli/"));
+// What follows may run for days.
+if (locked) rmSync(lock, { force: true });
+locked = false;
 if (target === undefined) process.exit(0);
 if (target === "check") process.exit(await check());
 if (target === "test") {
