@@ -27,6 +27,9 @@ const WITHOUT_EFFECT = new Set(
   ).split(" "),
 );
 
+/** Fields that are read as true or false and have to be one of the two. */
+const FLAGS = ["use_rslora", "lora_bias"] as const;
+
 const LATER =
   "this release merges plain LoRA on linear layers only; merge it with PEFT and import the result";
 
@@ -86,6 +89,13 @@ export function loraConfigProblems(config: JsonObject): Finding[] {
       `bias = ${JSON.stringify(config.bias)} carries bias tensors: ${LATER}`,
     );
   }
+  for (const field of FLAGS) {
+    // Python takes 1 and "false" for true; here they would be read as false and scale by something else.
+    if (config[field] !== undefined && config[field] !== null && typeof config[field] !== "boolean") {
+      const { code, message } = badField(field, config[field], "true or false");
+      problems.push({ code, subject: field, message });
+    }
+  }
   problems.push(...initProblems(config.init_lora_weights));
   return problems;
 }
@@ -136,9 +146,15 @@ function readText(value: Json | undefined): string | null {
 
 function readNumber(config: JsonObject, field: string, fallback: number): number {
   const value = config[field];
-  if (value === undefined || value === null) return fallback;
-  if (typeof value === "number") return value;
-  throw badField(field, value, "a number");
+  // Only an absent field has PEFT's default; null is nothing that PEFT could divide.
+  if (value === undefined) return fallback;
+  if (isNumber(value)) return value;
+  throw badField(field, value, "a finite number");
+}
+
+/** JSON has no infinity, but 1e999 is read as one. */
+function isNumber(value: Json): value is number {
+  return typeof value === "number" && Number.isFinite(value);
 }
 
 function readPatterns(config: JsonObject, field: string): { pattern: Pattern; value: number }[] {
@@ -146,7 +162,7 @@ function readPatterns(config: JsonObject, field: string): { pattern: Pattern; va
   if (isUnset(value)) return [];
   if (!isJsonObject(value)) throw badField(field, value, "an object of numbers");
   return Object.entries(value).map(([key, number]) => {
-    if (typeof number !== "number") throw badField(`${field}["${key}"]`, number, "a number");
+    if (!isNumber(number)) throw badField(`${field}["${key}"]`, number, "a finite number");
     return { pattern: compilePatternKey(key, `adapter_config.json ${field}`), value: number };
   });
 }
@@ -154,9 +170,13 @@ function readPatterns(config: JsonObject, field: string): { pattern: Pattern; va
 function badField(field: string, value: Json | undefined, wanted: string): AppError {
   return new AppError(
     "BAD_ADAPTER_CONFIG",
-    `adapter_config.json: ${field} must be ${wanted}, found ${JSON.stringify(value)}.`,
+    `adapter_config.json: ${field} must be ${wanted}, found ${shown(value)}.`,
     { field },
   );
+}
+
+function shown(value: Json | undefined): string {
+  return typeof value === "number" ? String(value) : (JSON.stringify(value) ?? "nothing").slice(0, 80);
 }
 
 type Matcher = (module: string) => boolean;
@@ -183,7 +203,8 @@ interface Names {
 
 function readNames(config: JsonObject, field: string): Names | null {
   const value = config[field];
-  if (isUnset(value)) return null;
+  // An empty list is a statement: it names no module.
+  if (value === undefined || value === null) return null;
   if (typeof value === "string") {
     const pattern = compilePattern(value, `adapter_config.json ${field}`);
     return { equals: (module) => pattern.matchesAll(module), suffix: () => false };

@@ -6,6 +6,9 @@ import { lowRankUpdate } from "../expr.ts";
 import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
 import { type LoraConfig, loraConfigProblems, readLoraConfig } from "./lora-config.ts";
 
+/** What one row of B may take in a worker's memory, in elements; real ranks end at a few thousand. */
+const MAX_RANK = 131_072;
+
 interface Factors {
   a?: TensorFacts;
   b?: TensorFacts;
@@ -201,6 +204,9 @@ function shapeProblem(module: string, a: TensorFacts, b: TensorFacts, w: Located
       "SHAPE_MISMATCH",
       `module ${module}: ${shapes} do not form W + s·B·A with A (r×in) and B (out×r).`,
     );
+  }
+  if (a.shape[0]! > MAX_RANK) {
+    return say("UNSUPPORTED_RANK", `module ${module}: rank ${a.shape[0]} is above the limit of ${MAX_RANK}.`);
   }
   if (a.shape[1] !== w.shape[1] || b.shape[0] !== w.shape[0]) {
     return say(
