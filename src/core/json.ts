@@ -3,8 +3,33 @@ import { AppError } from "./errors.ts";
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
 
+/** Far deeper than any real config; what reads JSON recursively would run out of stack on a crafted one. */
+const MAX_DEPTH = 100;
+
+/** Whether braces and brackets outside of strings nest deeper than `MAX_DEPTH`. */
+export function nestsTooDeep(text: string): boolean {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 0x7b || c === 0x5b) {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (c === 0x7d || c === 0x5d) depth--;
+    else if (c === 0x22) {
+      i++;
+      while (i < text.length && text.charCodeAt(i) !== 0x22) i += text.charCodeAt(i) === 0x5c ? 2 : 1;
+    }
+  }
+  return false;
+}
+
 /** Parses a JSON file that must hold an object; BAD_JSON names the file and the parser's complaint. */
 export function parseJsonObject(text: string, file: string): JsonObject {
+  if (nestsTooDeep(text)) {
+    throw new AppError(
+      "BAD_JSON",
+      `${file} nests deeper than ${MAX_DEPTH} levels. Restore the file from its source.`,
+    );
+  }
   let value: unknown;
   try {
     value = JSON.parse(text);

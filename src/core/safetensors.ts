@@ -1,6 +1,6 @@
 import { byteLength, type Dtype, isDtype } from "./dtype.ts";
 import { AppError } from "./errors.ts";
-import { isJsonObject } from "./json.ts";
+import { isJsonObject, nestsTooDeep } from "./json.ts";
 import type { ByteSource } from "./source.ts";
 
 /** The format's own limit (safetensors library): a longer header is an attack or damage. */
@@ -57,6 +57,7 @@ function decode(source: ByteSource, bytes: Uint8Array): string {
 
 function parseHeader(source: ByteSource, text: string, dataStart: number): SafetensorsHeader {
   if (!text.startsWith("{")) throw bad(source, 'its header does not start with "{"');
+  if (nestsTooDeep(text)) throw bad(source, "its header nests too deep");
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -178,7 +179,11 @@ export function buildSafetensorsHeader(
   return bytes;
 }
 
-function bad(source: ByteSource, why: string): AppError {
+/** A name in a damaged header can be megabytes long, a message should not. */
+const MAX_REASON = 600;
+
+function bad(source: ByteSource, reason: string): AppError {
+  const why = reason.length > MAX_REASON ? `${reason.slice(0, MAX_REASON)}…` : reason;
   return new AppError(
     "BAD_FILE",
     `${source.name} is not a valid safetensors file: ${why}. Download or save it again.`,
