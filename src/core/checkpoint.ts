@@ -52,7 +52,7 @@ export interface WeightFile {
 }
 
 export interface TokenizerFacts {
-  /** The largest id that tokenizer.json or added tokens can produce; `null` where no tokenizer.json is there. */
+  /** The largest id that any tokenizer file states; `null` where none does. */
   readonly maxId: number | null;
   /** Whether a chat template is shipped, in whichever of the files. */
   readonly hasChatTemplate: boolean;

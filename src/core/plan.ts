@@ -17,7 +17,7 @@ import type { Digest } from "./identity.ts";
 import { METHODS } from "./methods/index.ts";
 import type { MergeChoices } from "./recipe.ts";
 import { buildSafetensorsHeader } from "./safetensors.ts";
-import { chooseTokenizer, type TokenizerChoice, tokenizerProblems } from "./tokenizer.ts";
+import { chooseTokenizer, missingTokenizer, type TokenizerChoice, tokenizerProblems } from "./tokenizer.ts";
 
 /** A base or an adapter as the plan sees it. */
 export interface PlanInput {
@@ -106,6 +106,11 @@ export function planMerge(request: PlanRequest): MergePlan {
   if (!adapter) throw new AppError("UNSUPPORTED_RECIPE", "sources: name one adapter.", { field: "sources" });
 
   const tokenizer = chooseTokenizer(base.facts, adapter.facts, choices.tokenizer);
+  const ids = tokenizerProblems(
+    tokenizer,
+    { base: base.facts, adapter: adapter.facts },
+    embeddingRows(tensors, model),
+  );
   const exprs = new Map(touched.map((target) => [target.tensor, target.expr]));
   const shards = base.facts.weights.map(planShard);
   const files = plannedFiles(base.facts, adapter.facts, tokenizer);
@@ -114,11 +119,7 @@ export function planMerge(request: PlanRequest): MergePlan {
     ...inputProblems(base, model.quantMethod),
     ...parsed.flatMap((p) => p.problems),
     ...notFinite(adapter),
-    ...tokenizerProblems(
-      tokenizer,
-      { base: base.facts, adapter: adapter.facts },
-      embeddingRows(tensors, model),
-    ),
+    ...ids.refusals,
     ...sources.flatMap((source) => pinProblems(source)),
     ...pinProblems(base),
     ...(request.strictBase ? identity : []),
@@ -143,6 +144,8 @@ export function planMerge(request: PlanRequest): MergePlan {
       ...(request.strictBase ? [] : identity),
       ...codeWarnings(base.facts),
       ...tokenizerWarnings(tokenizer),
+      ...missingTokenizer(adapter.facts, choices.tokenizer),
+      ...ids.warnings,
     ],
   };
 }

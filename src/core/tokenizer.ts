@@ -45,24 +45,71 @@ function listed(files: ReadonlyMap<string, FileFacts>, from: "base" | "adapter")
   return [...files.keys()].map((path) => ({ path, from }));
 }
 
-/** Refuses a tokenizer that can produce an id for which the embedding has no row. */
+/** Says so where the adapter's tokenizer was asked for and there is none: the output has the base's. */
+export function missingTokenizer(adapter: CheckpointFacts, wanted: "base" | "adapter" | null): Finding[] {
+  if (wanted !== "adapter" || tokenizerFiles(adapter).size > 0) return [];
+  return [
+    {
+      code: "TOKENIZER_MISSING",
+      subject: "tokenizer",
+      message:
+        "the adapter's tokenizer was asked for, but the adapter ships none: the output takes the base's.",
+    },
+  ];
+}
+
+/**
+ * Whether the chosen tokenizer can produce an id for which the embedding has no row. Such ids that the base's own
+ * tokenizer has as well are the base's affair and a warning (gemma-3-1b is published like that); others a refusal.
+ */
 export function tokenizerProblems(
   choice: TokenizerChoice,
   facts: { readonly base: CheckpointFacts; readonly adapter: CheckpointFacts },
   embeddingRows: number | null,
-): Finding[] {
-  const owner = choice.files.find((file) => file.path === "tokenizer.json")?.from ?? choice.from;
-  const maxId = facts[owner].tokenizer?.maxId ?? null;
-  if (maxId === null || embeddingRows === null || maxId < embeddingRows) return [];
-  return [
-    {
-      code: "TOKENIZER_BEYOND_EMBEDDING",
-      subject: "tokenizer",
-      message:
-        `the ${owner}'s tokenizer produces ids up to ${maxId}, but the embedding has ${embeddingRows} rows: ` +
-        "the merged model would fail on them. Choose the other tokenizer, or the base with the resized vocabulary.",
-    },
+): { readonly refusals: Finding[]; readonly warnings: Finding[] } {
+  const none = { refusals: [], warnings: [] };
+  const largest = (owner: "base" | "adapter") => facts[owner].tokenizer?.maxId ?? -1;
+  const owners = [...new Set(choice.files.map((file) => file.from))];
+  const [owner] = owners.sort((a, b) => largest(b) - largest(a));
+  if (owner === undefined || embeddingRows === null || largest(owner) < embeddingRows) return none;
+  const say = (end: string): Finding => ({
+    code: "TOKENIZER_BEYOND_EMBEDDING",
+    subject: "tokenizer",
+    message: `the ${owner}'s tokenizer produces ids up to ${largest(owner)}, but the embedding has ${embeddingRows} rows: ${end}`,
+  });
+  if (largest(owner) <= largest("base")) {
+    return {
+      ...none,
+      warnings: [say("so it is in the base too, and the merged model fails on them as the base does.")],
+    };
+  }
+  const advice =
+    "the merged model would fail on them. Choose the base's tokenizer, or the base with the resized vocabulary.";
+  return { ...none, refusals: [say(advice)] };
+}
+
+/** The tokenizer files that state ids, by name; others are settings, templates or binary. */
+export const ID_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "added_tokens.json",
+  "vocab.json",
+] as const;
+
+/** The largest id that any of a folder's tokenizer files states; `null` where none does. */
+export function largestTokenId(
+  files: Readonly<Partial<Record<(typeof ID_FILES)[number], JsonObject>>>,
+): number | null {
+  const decoder = files["tokenizer_config.json"]?.added_tokens_decoder;
+  const ids = [
+    files["tokenizer.json"] && maxTokenId(files["tokenizer.json"]),
+    ...Object.keys(isJsonObject(decoder) ? decoder : {}).map(Number),
+    ...Object.values(files["added_tokens.json"] ?? {}),
+    ...Object.values(files["vocab.json"] ?? {}),
   ];
+  let max = -1;
+  for (const id of ids) if (typeof id === "number" && Number.isSafeInteger(id) && id > max) max = id;
+  return max < 0 ? null : max;
 }
 
 /** The largest id in a tokenizer.json (vocabulary and added tokens); `null` where it states none. */

@@ -18,7 +18,7 @@ import {
 import { AppError, refusal } from "../core/errors.ts";
 import { type JsonObject, parseJsonObject } from "../core/json.ts";
 import { readSafetensorsHeader } from "../core/safetensors.ts";
-import { maxTokenId } from "../core/tokenizer.ts";
+import { ID_FILES, largestTokenId } from "../core/tokenizer.ts";
 import { digestFile, FileSource } from "./file.ts";
 import { readText, type ScannedFile, type ScanOptions, scanFolder } from "./folder.ts";
 
@@ -110,12 +110,11 @@ export async function readWeightFile(folder: string, path: string): Promise<Weig
 async function readTokenizer(folder: string, files: readonly ScannedFile[]): Promise<TokenizerFacts | null> {
   const paths = files.map((file) => file.path).filter((path) => fileRole(path) === "TOKENIZER");
   if (paths.length === 0) return null;
-  const json = paths.includes("tokenizer.json") ? await readJson(folder, "tokenizer.json") : null;
-  const settings = paths.includes("tokenizer_config.json")
-    ? await readJson(folder, "tokenizer_config.json")
-    : null;
+  const json: Partial<Record<(typeof ID_FILES)[number], JsonObject>> = {};
+  for (const file of ID_FILES) if (paths.includes(file)) json[file] = await readJson(folder, file);
+  const settings = json["tokenizer_config.json"];
   return {
-    maxId: json === null ? null : maxTokenId(json),
+    maxId: largestTokenId(json),
     hasChatTemplate:
       paths.some((path) => path.includes("chat_template")) || settings?.chat_template !== undefined,
   };

@@ -256,6 +256,34 @@ describe("the tokenizer of a plan", () => {
     expect((await plan({ base, adapter, request: { choices } })).refusals).toEqual([]);
   });
 
+  it("is warned of, not refused, where the base's own ids exceed the embedding as published", async () => {
+    const published = { ...base, tokenizer: { maxId: 100, hasChatTemplate: false } };
+    const result = await plan({ base: published });
+    expect(result.refusals).toEqual([]);
+    expect(codes(result.warnings)).toEqual(["TOKENIZER_BEYOND_EMBEDDING"]);
+    const adapter = {
+      files: [file("tokenizer.json", "TOKENIZER", "x")],
+      tokenizer: { maxId: 101, hasChatTemplate: false },
+    };
+    expect(codes((await plan({ base: published, adapter })).refusals)).toEqual([
+      "TOKENIZER_BEYOND_EMBEDDING",
+    ]);
+  });
+
+  it("is refused when settings laid over the base's vocabulary add ids beyond the embedding", async () => {
+    const adapter = {
+      files: [file("tokenizer_config.json", "TOKENIZER", "x")],
+      tokenizer: { maxId: 100, hasChatTemplate: false },
+    };
+    expect(codes((await plan({ base, adapter })).refusals)).toEqual(["TOKENIZER_BEYOND_EMBEDDING"]);
+  });
+
+  it("is the base's with a warning where the adapter's is asked for and there is none", async () => {
+    const result = await plan({ base, request: { choices: { weights: [1], tokenizer: "adapter" } } });
+    expect(codes(result.warnings)).toEqual(["TOKENIZER_MISSING"]);
+    expect(paths(result)).toEqual(["base:chat_template.jinja", "base:config.json", "base:tokenizer.json"]);
+  });
+
   it("comes without adapter files, cards and logs, but with licence and code", async () => {
     const carried = ["README.md", "training_log.json", "LICENSE"].map((path) => file(path, "CARRIED"));
     const files = [...baseFiles, ...carried, file("modeling_x.py", "CODE")];
