@@ -30,7 +30,7 @@ export interface TensorOutcome {
   /** Elements whose stored bits changed, of how many. */
   readonly changed: number;
   readonly elements: number;
-  /** `lora_B` holds zeros only: the adapter never learnt anything here. */
+  /** A factor holds zeros only, or the scale is 0: nothing is added here, whatever becomes of a negative zero. */
   readonly updateIsZero: boolean;
 }
 
@@ -122,16 +122,19 @@ function weightChecks({ outcomes, sampled }: CheckInput): Check[] {
   ];
 }
 
+/** Adding zero turns -0 into 0: other bits, the same value. */
+const hasEffect = (o: TensorOutcome) => o.changed > 0 && !o.updateIsZero;
+
 /** A touched tensor that did not move: a warning with its reason. */
 function outcomeWarnings(outcomes: readonly TensorOutcome[]): Finding[] {
   return outcomes
-    .filter((o) => o.touched && o.changed === 0 && o.elements > 0)
+    .filter((o) => o.touched && !hasEffect(o) && o.elements > 0)
     .map((o) => ({
       code: "TENSOR_UNCHANGED",
       subject: o.tensor,
       message: `tensor "${o.tensor}" did not change: ${
         o.updateIsZero
-          ? "its lora_B is zero, the adapter learnt nothing there"
+          ? "its lora_B (or lora_A, or alpha) is zero, the adapter learnt nothing there"
           : "every change is smaller than half the spacing of the stored type and was rounded away"
       }.`,
     }));
@@ -140,12 +143,12 @@ function outcomeWarnings(outcomes: readonly TensorOutcome[]): Finding[] {
 /** A merge that changes nothing is an error: its output would be the base under another name. */
 export function requireEffect(outcomes: readonly TensorOutcome[]): Finding | null {
   const touched = outcomes.filter((o) => o.touched);
-  if (touched.some((o) => o.changed > 0)) return null;
+  if (touched.some(hasEffect)) return null;
   const zero = touched.filter((o) => o.updateIsZero).length;
   return {
     code: "NO_EFFECT",
     message:
-      `none of the ${touched.length} adapted tensors changed (${zero} have a zero lora_B, ${touched.length - zero} round away): ` +
+      `none of the ${touched.length} adapted tensors changed (${zero} have a zero lora_B, lora_A or alpha, ${touched.length - zero} round away): ` +
       "the output would equal the base. Use a later training checkpoint, or serve the adapter beside the base.",
   };
 }

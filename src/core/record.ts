@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { AppError } from "./errors.ts";
 import { type Digest, isDigest } from "./identity.ts";
-import { NUMERICS, parseRecipe, type Recipe } from "./recipe.ts";
+import { NUMERICS, parseRecipe, type Recipe, recipeDigest } from "./recipe.ts";
 
 /** Name and version written into records; the version is the package's. */
 export const ENGINE = { name: "graftwork", version: "0.1.0", numerics: NUMERICS } as const;
@@ -39,5 +39,14 @@ export function parseMergeRecord(value: unknown, file = "graftwork.json"): Merge
     const field = issue?.path.join(".") ?? "";
     throw new AppError("BAD_RECORD", `${file}: field "${field}" ${issue?.message ?? "is wrong"}.`, { field });
   }
-  return { ...parsed.data, recipe: parseRecipe(parsed.data.recipe, `${file} recipe`) };
+  const recipe = parseRecipe(parsed.data.recipe, `${file} recipe`);
+  const digest = recipeDigest(recipe);
+  if (digest !== parsed.data.recipeDigest) {
+    throw new AppError(
+      "BAD_RECORD",
+      `${file}: its recipe has digest ${digest}, but recipeDigest says ${parsed.data.recipeDigest}: one of the two was changed. Restore the file, or merge again.`,
+      { field: "recipeDigest" },
+    );
+  }
+  return { ...parsed.data, recipe };
 }

@@ -125,6 +125,7 @@ async function* mergeInto(
   await copyFiles(input);
   const recipe = settleRecipe(input, base);
   const facts = await describeOutput(input, results);
+  requireCopied(input, facts);
   const digests = checkpointDigests(facts);
   await writeRecord(input, recipe, { facts, digests });
   const digest_s = clock();
@@ -203,7 +204,10 @@ function outcomesOf(
       stats: result.outputStats,
       changed: result.changed,
       elements: result.elements,
-      updateIsZero: update !== null && factors[update.source]!.get(update.b)?.stats?.absmax === 0,
+      updateIsZero:
+        update !== null &&
+        (update.scale === 0 ||
+          [update.a, update.b].some((name) => factors[update.source]!.get(name)?.stats?.absmax === 0)),
     };
   });
 }
@@ -288,6 +292,21 @@ async function describeOutput(
     const { outputDigest, outputStats } = results.get(name)!;
     return { digest: outputDigest, stats: outputStats };
   });
+}
+
+/** The small files were digested when the inputs were read and copied now: they must be the same bytes. */
+function requireCopied({ plan, base, sources }: MergeInput, output: CheckpointFacts): void {
+  const digests = (facts: CheckpointFacts) => new Map(facts.files.map((file) => [file.path, file.digest]));
+  const [from, to] = [{ base: digests(base.facts), adapter: digests(sources[0]!.facts) }, digests(output)];
+  for (const file of plan.files) {
+    const expected = from[file.from].get(file.path);
+    if (!expected || expected === to.get(file.path)) continue;
+    throw new AppError(
+      "INPUT_CHANGED",
+      `${file.path} of the ${file.from} was changed while it was merged: start again when nothing writes to it.`,
+      { details: { file: file.path, expected, actual: to.get(file.path) ?? null } },
+    );
+  }
 }
 
 async function writeRecord(

@@ -6,6 +6,7 @@ import {
   isIdentityFile,
   type LocatedTensor,
   tensorsByName,
+  type VersionDigests,
 } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import { type Digest, versionDigest, weightsDigest } from "../core/identity.ts";
@@ -93,7 +94,16 @@ async function compare(
       differences.push({ name: tensor.name, what: "unexpected", expected: null, actual: tensor.dtype });
     }
   }
-  const digest = storedDigest(merged.facts, results);
+  const { version: digest, weights } = storedDigests(merged.facts, results);
+  if (weights !== record.output.weights && differences.length === 0) {
+    // All bytes are right: what is left is a name, a dtype or a shape in a header, or the record itself.
+    differences.push({
+      name: "names, dtypes and shapes",
+      what: "stored",
+      expected: record.output.weights,
+      actual: weights,
+    });
+  }
   if (digest !== record.output.version && differences.length === 0) {
     const files = merged.facts.files.filter(isIdentityFile).map((file) => file.path);
     const name = `one of ${files.join(", ")}`;
@@ -137,7 +147,7 @@ function inputDifferences(input: VerifyInput, results: ReadonlyMap<string, Tenso
   ];
 }
 
-function storedDigest(facts: CheckpointFacts, results: ReadonlyMap<string, TensorResult>): Digest {
+function storedDigests(facts: CheckpointFacts, results: ReadonlyMap<string, TensorResult>): VersionDigests {
   const weights = weightsDigest(
     allTensors(facts).map(({ name, dtype, shape }) => ({
       name,
@@ -149,7 +159,7 @@ function storedDigest(facts: CheckpointFacts, results: ReadonlyMap<string, Tenso
   const files = facts.files
     .filter(isIdentityFile)
     .map(({ path, size, digest }) => ({ path, size, digest: digest! }));
-  return versionDigest(weights, files);
+  return { weights, version: versionDigest(weights, files) };
 }
 
 /** The record of a merged folder; throws NOT_A_MERGE where there is none. */
