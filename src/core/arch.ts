@@ -44,6 +44,13 @@ function tiedByDefault(config: JsonObject): boolean {
     "cohere2",
     "phi3small",
     "smollm3",
+    "bloom",
+    "falcon",
+    "gpt_bigcode",
+    "gpt_neo",
+    "mpt",
+    "opt",
+    "starcoder2",
   ];
   return tied.includes(asText(config.model_type) ?? "");
 }
