@@ -23,15 +23,22 @@ export class FileSource implements ByteSource {
     const handle = await open(path, "r").catch((error) => {
       throw fileError(error, name);
     });
-    const { size } = await handle.stat();
-    return new FileSource(name, size, handle);
+    try {
+      return new FileSource(name, (await handle.stat()).size, handle);
+    } catch (error) {
+      await handle.close();
+      throw fileError(error, name);
+    }
   }
 
   async read(start: number, end: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(end - start);
     let done = 0;
     while (done < bytes.byteLength) {
-      const { bytesRead } = await this.#handle.read(bytes, done, bytes.byteLength - done, start + done);
+      const left = bytes.byteLength - done;
+      const { bytesRead } = await this.#handle.read(bytes, done, left, start + done).catch((error) => {
+        throw fileError(error, this.name);
+      });
       if (bytesRead === 0) {
         throw new AppError(
           "BAD_FILE",
@@ -51,7 +58,11 @@ export class FileSource implements ByteSource {
 /** sha256 of a whole file, streamed. */
 export async function digestFile(path: string): Promise<Digest> {
   const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk);
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk);
+  } catch (error) {
+    throw fileError(error, path);
+  }
   return `sha256:${hash.digest("hex")}` as Digest;
 }
 
@@ -68,11 +79,15 @@ export async function stampFile(realPath: string): Promise<FileStamp & { size: n
   };
 }
 
-/** Turns an error of the operating system into one that says what to do; anything unknown stays as it is. */
+/** Turns an error of the operating system into one that says what to do; any other error stays as it is. */
 export function fileError(error: unknown, path: string): unknown {
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  const explain = code === undefined ? undefined : EXPLANATIONS[code];
-  return explain ? new AppError(explain[0], `${path} ${explain[1]}`, { cause: error }) : error;
+  const { code, syscall, message } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code === undefined) return error;
+  const explain = Object.hasOwn(EXPLANATIONS, code) ? EXPLANATIONS[code] : undefined;
+  if (explain) return new AppError(explain[0], `${path} ${explain[1]}`, { cause: error });
+  if (syscall === undefined) return error;
+  const text = `${path}: the operating system refused (${message}). Check the disk and the path.`;
+  return new AppError("FILE_SYSTEM", text, { cause: error });
 }
 
 const EXPLANATIONS: Readonly<Record<string, readonly [code: string, text: string]>> = {
@@ -80,6 +95,8 @@ const EXPLANATIONS: Readonly<Record<string, readonly [code: string, text: string
   ENOTDIR: ["NOT_FOUND", "does not exist: a part of the path is not a directory."],
   ENAMETOOLONG: ["NOT_FOUND", "does not exist: it is longer than a path can be."],
   ELOOP: ["NOT_FOUND", "does not exist: its symbolic links lead in circles."],
+  EISDIR: ["NOT_A_FILE", "is a directory where a file is needed."],
+  EMFILE: ["TOO_MANY_OPEN_FILES", "could not be opened: raise the limit on open files (ulimit -n)."],
   EACCES: ["NOT_READABLE", "may not be read or written by this user: change its permissions."],
   EPERM: ["NOT_READABLE", "may not be read or written by this user: change its permissions."],
   ENOSPC: ["DISK_FULL", "could not be written: the disk is full. Free space and start again."],

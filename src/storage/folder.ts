@@ -1,4 +1,4 @@
-import { lstat, readdir, readFile, realpath } from "node:fs/promises";
+import { lstat, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join, relative, resolve, sep } from "node:path";
 import type { CheckpointFacts, FileStamp } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
@@ -107,11 +107,26 @@ function outside(what: string): AppError {
   );
 }
 
-/** Reads a small text file whole. */
+/** The largest tokenizer.json is about 40 MB; far more would not even fit into one string. */
+const MAX_TEXT_BYTES = 200_000_000;
+
+/**
+ * Reads a small text file whole.
+ * @throws NOT_FOUND, NOT_A_FILE for a pipe or device (reading one could wait forever), FILE_TOO_LARGE
+ */
 export async function readText(path: string): Promise<string> {
-  return readFile(path, "utf8").catch((error) => {
+  const refuse = (error: unknown) => {
     throw fileError(error, path);
-  });
+  };
+  const facts = await stat(path).catch(refuse);
+  if (!facts.isFile()) throw new AppError("NOT_A_FILE", `${path} is not a regular file: restore it.`);
+  if (facts.size > MAX_TEXT_BYTES) {
+    throw new AppError(
+      "FILE_TOO_LARGE",
+      `${path} has ${facts.size} bytes, the limit for such a file is ${MAX_TEXT_BYTES}: it is not what its name says.`,
+    );
+  }
+  return readFile(path, "utf8").catch(refuse);
 }
 
 /** Facts of a folder that was renamed since they were taken: the stamps name the new place. */

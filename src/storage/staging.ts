@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import {
-  access,
   copyFile,
+  lstat,
   mkdir,
   open,
   readdir,
@@ -19,8 +19,9 @@ import { fileError, stampFile } from "./file.ts";
 /** Room left on the disk beyond what is written, in bytes: a disk filled to the last block fails other programs. */
 const DISK_MARGIN = 64_000_000;
 
+/** Whether something has this name; a symbolic link that leads nowhere has it too. */
 export async function exists(path: string): Promise<boolean> {
-  return access(path, constants.F_OK).then(
+  return lstat(path).then(
     () => true,
     () => false,
   );
@@ -30,7 +31,9 @@ export async function exists(path: string): Promise<boolean> {
 export async function requireFreeDisk(folder: string, bytes: number): Promise<void> {
   let at = folder;
   while (!(await exists(at)) && dirname(at) !== at) at = dirname(at);
-  const { bavail, bsize } = await statfs(at);
+  const { bavail, bsize } = await statfs(at).catch((error) => {
+    throw fileError(error, at);
+  });
   const free = bavail * bsize;
   if (free >= bytes + DISK_MARGIN) return;
   throw new AppError(
@@ -45,11 +48,12 @@ export async function requireFreeDisk(folder: string, bytes: number): Promise<vo
  * @returns the topmost folder that had to be made for it; for `discardStaging`
  */
 export async function makeStaging(staging: string): Promise<string> {
-  await rm(staging, { recursive: true, force: true });
-  const made = await mkdir(staging, { recursive: true }).catch((error) => {
+  try {
+    await rm(staging, { recursive: true, force: true });
+    return (await mkdir(staging, { recursive: true })) ?? staging;
+  } catch (error) {
     throw fileError(error, staging);
-  });
-  return made ?? staging;
+  }
 }
 
 /** Removes a staging folder, and the folders above it that were made for it and hold nothing else. */
@@ -88,7 +92,8 @@ export async function copyInto(from: string, to: string): Promise<void> {
     // A reflink where the file system can, else a copy inside the kernel.
     await copyFile(from, to, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
   } catch (error) {
-    throw fileError(error, to);
+    // The system names both files; what is not there is the one to read.
+    throw fileError(error, (error as NodeJS.ErrnoException).code === "ENOENT" ? from : to);
   }
 }
 
@@ -121,7 +126,9 @@ async function syncPath(path: string): Promise<void> {
 
 /** Makes a finished folder visible under its name, all at once. Throws OUTPUT_EXISTS. */
 export async function publishFolder(staging: string, output: string): Promise<void> {
-  await mkdir(dirname(output), { recursive: true });
+  await mkdir(dirname(output), { recursive: true }).catch((error) => {
+    throw fileError(error, dirname(output));
+  });
   // rename(2) would replace an empty directory of that name; whoever made it meant something by it.
   if (await exists(output)) throw outputExists(output);
   await rename(staging, output).catch((error) => {
