@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { AppError } from "../core/errors.ts";
+import { ENGINE } from "../core/record.ts";
 import type { EngineEvent } from "../engine/events.ts";
 import { findCommand, parseCommandLine } from "./arguments.ts";
 import { type CommandSpec, type Outcome, textOf, UsageError, type Values } from "./command.ts";
@@ -16,15 +17,20 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-async function dispatch([name, ...rest]: readonly string[], json: boolean): Promise<number> {
-  if (name === undefined) throw new UsageError("no command is given", null);
-  if (name === "version" || name === "--version") return print(versionLine());
+async function dispatch(args: readonly string[], json: boolean): Promise<number> {
+  // `graftwork --json merge …` means what `graftwork merge --json …` means.
+  const [name, ...rest] = args[0] === "--json" ? [...args.slice(1), "--json"] : args;
+  if (name === undefined || name === "--json") throw new UsageError("no command is given", null);
+  if (name === "version" || name === "--version")
+    return json ? printJson({ ...ENGINE }) : print(versionLine());
+  const say = (help: string) => (json ? printJson({ help }) : print(help));
   if (name === "help" || name === "--help" || name === "-h") {
-    return print(rest[0] === undefined ? overview() : commandHelp(findCommand(rest[0])));
+    const [about] = rest.filter((argument) => argument !== "--json");
+    return say(about === undefined ? overview() : commandHelp(findCommand(about)));
   }
   const command = findCommand(name);
   const { values, positionals } = parseCommandLine(command, rest);
-  if (values.help) return print(commandHelp(command));
+  if (values.help) return say(commandHelp(command));
   const outcome = await execute(command, values, positionals);
   const { document, lines, failure } = outcome;
   if (json) printJson({ ...document, ...(failure && { error: describe(failure) }) });
@@ -66,12 +72,20 @@ async function execute(
 }
 
 function print(text: string): number {
-  if (text !== "") process.stdout.write(`${text}\n`);
+  if (text !== "") process.stdout.write(`${harmless(text)}\n`);
   return 0;
 }
 
-function printJson(document: unknown): void {
+/** Names come from strangers' files: what could steer a terminal is shown instead of sent. */
+function harmless(text: string): string {
+  const shown = (c: string) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: it is about them
+  return text.replaceAll(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, shown);
+}
+
+function printJson(document: unknown): number {
   process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+  return 0;
 }
 
 function describe({ code, message, reasons, details }: AppError) {
@@ -79,7 +93,7 @@ function describe({ code, message, reasons, details }: AppError) {
 }
 
 function complain(code: string, message: string): void {
-  process.stderr.write(`graftwork: ${code}: ${message.replaceAll(/\s*\n\s*/g, " ")}\n`);
+  process.stderr.write(`graftwork: ${code}: ${harmless(message.replaceAll(/\s*\n\s*/g, " "))}\n`);
 }
 
 /** The edge where expected failures end; anything else is a bug and is shown as one. */

@@ -23,7 +23,7 @@ export async function run({ values, engine, watch }: CommandContext): Promise<Ou
   const request = localMerge(values);
   const planned = await watch(planLocal(request, engine));
   const plan_s = (performance.now() - started) / 1000;
-  const input = localMergeInput(request, planned, values.out as string);
+  const input = await localMergeInput(request, planned, values.out as string);
   const summary = await watch(runMerge(input, engine));
   const timing: Timing = {
     start_s: started / 1000,

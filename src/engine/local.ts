@@ -1,4 +1,4 @@
-import { basename, dirname, join, resolve } from "node:path";
+import { resolve } from "node:path";
 import type { CheckpointFacts } from "../core/checkpoint.ts";
 import { checkpointDigests } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
@@ -6,8 +6,9 @@ import type { Digest } from "../core/identity.ts";
 import { type MergePlan, planMerge } from "../core/plan.ts";
 import type { MergeChoices } from "../core/recipe.ts";
 import type { InputHint, MergeRecord } from "../core/record.ts";
+import { discardAbandoned, requireOutside, stagingBeside } from "../storage/beside.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
-import { exists } from "../storage/staging.ts";
+import { exists, outputExists } from "../storage/staging.ts";
 import { digestCheckpoint } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
 import type { MergeInput } from "./merge.ts";
@@ -66,15 +67,26 @@ function planInput(label: string, facts: CheckpointFacts, pin: Digest | null | u
   return { facts, label, pin: pin ?? null, digest: digested ? checkpointDigests(facts).version : null };
 }
 
-/** What `runMerge` needs to write a planned local merge to `output`; staging lies beside it, on the same file system. */
-export function localMergeInput(request: LocalMerge, planned: LocalPlan, output: string): MergeInput {
+/**
+ * What `runMerge` needs to write a planned local merge to `output`; staging lies beside it, on the same file system,
+ * and what a killed merge to the same output left there is removed.
+ * @throws OUTPUT_EXISTS, OUTPUT_INSIDE_INPUT
+ */
+export async function localMergeInput(
+  request: LocalMerge,
+  planned: LocalPlan,
+  output: string,
+): Promise<MergeInput> {
   const target = resolve(output);
+  if (await exists(target)) throw outputExists(target);
+  await requireOutside(target, [planned.base.folder, planned.adapter.folder]);
+  await discardAbandoned(target);
   return {
     plan: planned.plan,
     base: planned.base,
     sources: [planned.adapter],
     output: target,
-    staging: join(dirname(target), `.${basename(target)}.graftwork-${process.pid}`),
+    staging: await stagingBeside(target),
     weights: request.choices.weights,
     pins: { base: request.pins?.base ?? null, sources: [request.pins?.adapter ?? null] },
     hints: { base: { path: planned.base.folder }, sources: [{ path: planned.adapter.folder }] },

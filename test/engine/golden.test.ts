@@ -66,7 +66,7 @@ async function merge({ name, base, adapter }: Case & { name: string }) {
     choices: { weights: [1], tokenizer: null },
   };
   const planned = await finish(planLocal(request, options));
-  return finish(runMerge(localMergeInput(request, planned, join(temporary, name)), options));
+  return finish(runMerge(await localMergeInput(request, planned, join(temporary, name)), options));
 }
 
 describe("merging equals PEFT, byte for byte", () => {
