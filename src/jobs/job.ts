@@ -196,15 +196,22 @@ async function judge(run: JobRun, error: unknown): Promise<{ retry: RetryReason 
     const extras = { ...(reasons && { reasons: reasons.map(plainFinding) }), ...(details && { details }) };
     return { fail: { code, message, ...extras } };
   }
-  if (isConnectionError(error)) return { retry: { code: "DATABASE_LOST", message: messageOf(error) } };
+  // What happened beyond that is for the log: such messages hold hosts, paths and statements, and members read jobs.
+  if (isConnectionError(error)) {
+    run.log.warn("job lost the database", { jobId: run.claim.jobId, error });
+    return { retry: { code: "DATABASE_LOST", message: "the database went away" } };
+  }
   run.log.error("job met an unexpected error", { jobId: run.claim.jobId, error });
   const failures = await patient(() => countFailures(run.registry.db, run.claim.jobId));
-  if (failures + 1 < MAX_FAILURES) return { retry: { code: "INTERNAL", message: messageOf(error) } };
+  if (failures + 1 < MAX_FAILURES) {
+    const message = `an unexpected error; the server's log has it under job ${run.claim.jobId}`;
+    return { retry: { code: "INTERNAL", message } };
+  }
   return {
     fail: {
       code: "INTERNAL",
       message:
-        `this job failed ${MAX_FAILURES} times with an unexpected error, the last time: ${messageOf(error)}. ` +
+        `this job failed ${MAX_FAILURES} times with an unexpected error. ` +
         `The server's log has the details under job ${run.claim.jobId}; please report them.`,
     },
   };
@@ -217,10 +224,6 @@ function patient<T>(write: () => Promise<T>): Promise<T> {
 
 function plainFinding({ code, message, subject }: Finding) {
   return { code, message, ...(subject !== undefined && { subject }) };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function isSuperseded(error: unknown): boolean {

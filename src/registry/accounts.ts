@@ -48,7 +48,10 @@ export async function ensureAdmin(
     const preset = input.presetToken;
     if (preset !== null) {
       const hash = hashSecret(preset);
-      const earlier = account.tokens.filter((token) => token.name === PRESET_TOKEN && token.hash !== hash);
+      // It is the admin token instead of the generated one and of what was preset before.
+      const earlier = account.tokens.filter(
+        ({ name, hash: other }) => (name === PRESET_TOKEN || name === ADMIN_TOKEN) && other !== hash,
+      );
       await revoke(tx, earlier, ctx.now());
       if (!account.tokens.some((token) => token.hash === hash)) {
         await storeToken(tx, { accountId, name: PRESET_TOKEN, token: preset });

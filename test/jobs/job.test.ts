@@ -46,18 +46,21 @@ describe("a job", () => {
     expect(discards).toBe(1);
   });
 
-  it("that meets unexpected errors is tried three times and then fails as INTERNAL", async () => {
+  it("that meets unexpected errors is tried three times and then fails as INTERNAL, whose words are for the log", async () => {
     const id = await newJob();
     const broken = define(async () => {
-      throw new TypeError("x is not a function");
+      throw new TypeError("/secret/place is not a function");
     });
-    await expect(deliver(id, broken)).rejects.toThrow("x is not a function");
+    await expect(deliver(id, broken)).rejects.toThrow(`under job ${id}`);
     expect((await read(id)).state).toBe("QUEUED");
     await expect(deliver(id, broken)).rejects.toThrow();
     await deliver(id, broken);
     const job = await read(id);
     expect(job).toMatchObject({ state: "FAILED", attempt: 3, error: { code: "INTERNAL" } });
-    expect((job.error as { message: string }).message).toContain("x is not a function");
+    expect((job.error as { message: string }).message).toContain(`log has the details under job ${id}`);
+    const events = await graft.test.db.jobEvent.findMany({ where: { jobId: id } });
+    expect(events.map(({ type }) => type)).toContain("retrying");
+    expect(JSON.stringify([job.error, events])).not.toContain("/secret/place");
   });
 
   it("that its worker had to let go three times is still not given up", async () => {

@@ -58,6 +58,13 @@ describe("the admin account", () => {
     expect(await authenticateToken(ctx(), two)).toBeNull();
   });
 
+  it("has the preset token instead of the one that was made for it", async () => {
+    const made = await firstToken();
+    await ensureAdmin(ctx(), { presetToken: "first-preset-token-0001" });
+    expect(await authenticateToken(ctx(), made)).toBeNull();
+    expect(await authenticateToken(ctx(), "first-preset-token-0001")).not.toBeNull();
+  });
+
   it("does not let back in who signed in with a preset token, when that token was replaced and came back", async () => {
     await test.db.account.deleteMany();
     const [one, two] = ["first-preset-token-0001", "second-preset-token-0002"] as const;
