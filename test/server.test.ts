@@ -102,7 +102,7 @@ describe("the server", () => {
       [],
       /^HOME_UNUSABLE: .*\/etc\/passwd: a part of that path/,
     ],
-    ["server.ts", { GRAFTWORK_HOME: "/proc/no/home" }, [], /^HOME_UNUSABLE: .*no folder can be made there/],
+    ["server.ts", { GRAFTWORK_HOME: "/proc/no/home" }, [], /^HOME_UNUSABLE: .*\/proc\/no\/home/],
     ["worker.ts", {}, [], /^BAD_SETTING: .*DATABASE_URL is not set/],
   ])("refuses to start %s with %o %o in one line and with status 1", async (program, env, args, message) => {
     const other = { GRAFTWORK_HOME: join(folder, "refused"), PORT: "0" };
