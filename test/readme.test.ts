@@ -45,7 +45,7 @@ describe("the README", () => {
       const plan = answers.find((answer) => answer.data.mergePlan).data.mergePlan.plan;
       expect(plan).toMatchObject({ runnable: true, touchedCount: 42, refusals: [] });
       const { version } = answers.find((answer) => answer.data.version).data;
-      expect(version).toMatchObject({ ref: "graftwork/demo-sentiment@1", merge: { verdict: "PASSED" } });
+      expect(version).toMatchObject({ ref: "graftwork/sentiment-merged@1", merge: { verdict: "PASSED" } });
       expect(version.parents.edges.map((edge: { role: string }) => edge.role)).toEqual(["BASE", "ADAPTER"]);
       const verified = answers.at(-1).data.job.result;
       expect(verified).toMatchObject({

@@ -29,7 +29,8 @@ export function PlanView({ query }: { readonly query: Query<PlanData> }) {
         <Notice tone="good" title="This merge was made before">
           <p>
             <Link to={versionRoute(plan.cachedVersion.ref)}>{plan.cachedVersion.ref}</Link> holds exactly
-            these bytes: the job only checks that its files are unchanged.
+            these bytes. Starting it checks that its files are unchanged and answers with it, whatever name is
+            asked for.
           </p>
         </Notice>
       )}
