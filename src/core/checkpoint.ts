@@ -199,7 +199,18 @@ export function parseShardIndex(json: JsonObject, file: string): ShardIndex {
 export function indexProblems(index: ShardIndex, weights: readonly WeightFile[], file: string): Finding[] {
   const problems: Finding[] = [];
   const present = new Map<string, string>();
-  for (const shard of weights) for (const tensor of shard.tensors) present.set(tensor.name, shard.path);
+  for (const shard of weights) {
+    for (const tensor of shard.tensors) {
+      const other = present.get(tensor.name);
+      present.set(tensor.name, shard.path);
+      if (other === undefined) continue;
+      problems.push({
+        code: "BAD_INDEX",
+        subject: tensor.name,
+        message: `tensor "${tensor.name}" stands in ${other} and in ${shard.path}: loaders would take one or the other. Remove one of the shards.`,
+      });
+    }
+  }
   for (const [tensor, shard] of index.weightMap) {
     const actual = present.get(tensor);
     if (actual === shard) continue;

@@ -107,6 +107,12 @@ describe("a shard index", () => {
     expect(problems.map((p) => p.subject)).toEqual(["b", "c"]);
   });
 
+  it("may not leave open which of two shards a tensor is read from", () => {
+    const index = parseShardIndex({ weight_map: { a: "1.safetensors", b: "2.safetensors" } }, "index");
+    const both = [shard("1.safetensors", "a"), shard("1.safetensors", "b"), shard("2.safetensors", "b")];
+    expect(indexProblems(index, both, "index").map((p) => [p.code, p.subject])).toEqual([["BAD_INDEX", "b"]]);
+  });
+
   it.each(["../x.safetensors", "/etc/x.safetensors", "a\\b.safetensors", "x.bin", 7])(
     "refuses the shard %j",
     (name) => {
