@@ -10,6 +10,9 @@ export interface Finding {
   readonly details?: Readonly<Record<string, string>>;
 }
 
+/** Takes one reason of several; whoever reports goes on with a value that does no harm. */
+export type Report = (finding: Finding) => void;
+
 export interface AppErrorExtras {
   /** The input field the error is about, as a dotted path. */
   readonly field?: string;

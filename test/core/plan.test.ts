@@ -163,10 +163,32 @@ describe("a plan", () => {
 
   it("refuses a pattern that cannot run in linear time, by name", async () => {
     const config = { ...LORA, target_modules: "(?=x)q_proj" };
-    await expect(plan({ adapter: { config } })).rejects.toMatchObject({
-      code: "UNSUPPORTED_PATTERN",
-      field: "adapter_config.json target_modules",
-    });
+    expect((await plan({ adapter: { config } })).refusals).toMatchObject([
+      { code: "UNSUPPORTED_PATTERN", subject: "adapter_config.json target_modules" },
+    ]);
+  });
+
+  it("names every field that cannot be read at once, beside what else is wrong", async () => {
+    const config = {
+      ...LORA,
+      use_dora: true,
+      r: "4",
+      lora_alpha: null,
+      use_rslora: 1,
+      rank_pattern: { q_proj: "4" },
+      alpha_pattern: { "(?=x)": 2 },
+      exclude_modules: [1],
+    };
+    const { refusals } = await plan({ adapter: { config } });
+    expect(refusals.map((finding) => [finding.code, finding.subject])).toEqual([
+      ["UNSUPPORTED_VARIANT", "use_dora"],
+      ["BAD_ADAPTER_CONFIG", "use_rslora"],
+      ["BAD_ADAPTER_CONFIG", "r"],
+      ["BAD_ADAPTER_CONFIG", "lora_alpha"],
+      ["BAD_ADAPTER_CONFIG", 'rank_pattern["q_proj"]'],
+      ["UNSUPPORTED_PATTERN", "adapter_config.json alpha_pattern"],
+      ["BAD_ADAPTER_CONFIG", "exclude_modules"],
+    ]);
   });
 
   it("runs a pattern that would hold up a backtracking engine", async () => {

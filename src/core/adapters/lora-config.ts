@@ -1,4 +1,4 @@
-import { AppError, type Finding } from "../errors.ts";
+import { AppError, type Finding, type Report } from "../errors.ts";
 import { isJsonObject, isUnset, type Json, type JsonObject } from "../json.ts";
 import { compilePattern, compilePatternKey, firstMatch, type Pattern } from "../patterns.ts";
 
@@ -92,8 +92,7 @@ export function loraConfigProblems(config: JsonObject): Finding[] {
   for (const field of FLAGS) {
     // Python takes 1 and "false" for true; here they would be read as false and scale by something else.
     if (config[field] !== undefined && config[field] !== null && typeof config[field] !== "boolean") {
-      const { code, message } = badField(field, config[field], "true or false");
-      problems.push({ code, subject: field, message });
+      problems.push(badField(field, config[field], "true or false"));
     }
   }
   problems.push(...initProblems(config.init_lora_weights));
@@ -123,33 +122,43 @@ function initProblems(init: Json | undefined): Finding[] {
   ];
 }
 
-/** Reads the fields a merge needs; throws BAD_ADAPTER_CONFIG or UNSUPPORTED_PATTERN. */
-export function readLoraConfig(config: JsonObject): LoraConfig {
-  const rank = readNumber(config, "r", 8);
-  const alpha = readNumber(config, "lora_alpha", 8);
-  const ranks = readPatterns(config, "rank_pattern");
-  const alphas = readPatterns(config, "alpha_pattern");
+/**
+ * Reads the fields a merge needs.
+ * @param report takes BAD_ADAPTER_CONFIG and UNSUPPORTED_PATTERN, every one; absent: the first one is thrown
+ */
+export function readLoraConfig(config: JsonObject, report: Report = raise): LoraConfig {
+  const rank = readNumber(config, "r", report);
+  const alpha = readNumber(config, "lora_alpha", report);
+  const ranks = readPatterns(config, "rank_pattern", report);
+  const alphas = readPatterns(config, "alpha_pattern", report);
   return {
     rankOf: (module) => firstMatch(ranks, module, rank),
     alphaOf: (module) => firstMatch(alphas, module, alpha),
     useRslora: config.use_rslora === true,
-    targets: readTargets(config),
+    targets: readTargets(config, report),
     loraBias: config.lora_bias === true,
     baseModel: readText(config.base_model_name_or_path),
     revision: readText(config.revision),
   };
 }
 
+function raise({ code, message, subject }: Finding): never {
+  throw new AppError(code, message, subject === undefined ? {} : { field: subject });
+}
+
 function readText(value: Json | undefined): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
-function readNumber(config: JsonObject, field: string, fallback: number): number {
+/** PEFT's default of both `r` and `lora_alpha`, for an absent field only: null is nothing that PEFT could divide. */
+const DEFAULT_NUMBER = 8;
+
+function readNumber(config: JsonObject, field: "r" | "lora_alpha", report: Report): number {
   const value = config[field];
-  // Only an absent field has PEFT's default; null is nothing that PEFT could divide.
-  if (value === undefined) return fallback;
+  if (value === undefined) return DEFAULT_NUMBER;
   if (isNumber(value)) return value;
-  throw badField(field, value, "a finite number");
+  report(badField(field, value, "a finite number"));
+  return DEFAULT_NUMBER;
 }
 
 /** JSON has no infinity, but 1e999 is read as one. */
@@ -157,22 +166,25 @@ function isNumber(value: Json): value is number {
   return typeof value === "number" && Number.isFinite(value);
 }
 
-function readPatterns(config: JsonObject, field: string): { pattern: Pattern; value: number }[] {
+function readPatterns(config: JsonObject, field: string, report: Report) {
   const value = config[field];
-  if (isUnset(value)) return [];
-  if (!isJsonObject(value)) throw badField(field, value, "an object of numbers");
-  return Object.entries(value).map(([key, number]) => {
-    if (!isNumber(number)) throw badField(`${field}["${key}"]`, number, "a finite number");
-    return { pattern: compilePatternKey(key, `adapter_config.json ${field}`), value: number };
-  });
+  const patterns: { pattern: Pattern; value: number }[] = [];
+  if (isUnset(value)) return patterns;
+  if (!isJsonObject(value)) {
+    report(badField(field, value, "an object of numbers"));
+    return patterns;
+  }
+  for (const [key, number] of Object.entries(value)) {
+    const pattern = compilePatternKey(key, `adapter_config.json ${field}`, report);
+    if (isNumber(number)) patterns.push({ pattern, value: number });
+    else report(badField(`${field}["${key}"]`, number, "a finite number"));
+  }
+  return patterns;
 }
 
-function badField(field: string, value: Json | undefined, wanted: string): AppError {
-  return new AppError(
-    "BAD_ADAPTER_CONFIG",
-    `adapter_config.json: ${field} must be ${wanted}, found ${shown(value)}.`,
-    { field },
-  );
+function badField(field: string, value: Json | undefined, wanted: string): Finding {
+  const message = `adapter_config.json: ${field} must be ${wanted}, found ${shown(value)}.`;
+  return { code: "BAD_ADAPTER_CONFIG", subject: field, message };
 }
 
 function shown(value: Json | undefined): string {
@@ -182,11 +194,11 @@ function shown(value: Json | undefined): string {
 type Matcher = (module: string) => boolean;
 
 /** PEFT's rules for which modules are adapted (`check_target_module_exists`). */
-function readTargets(config: JsonObject): Matcher | null {
-  const targeted = readNames(config, "target_modules");
+function readTargets(config: JsonObject, report: Report): Matcher | null {
+  const targeted = readNames(config, "target_modules", report);
+  const excluded = readNames(config, "exclude_modules", report);
+  const inLayers = readLayers(config, report);
   if (targeted === null) return null;
-  const excluded = readNames(config, "exclude_modules");
-  const inLayers = readLayers(config);
   return (module) => {
     if (excluded !== null && (excluded.equals(module) || excluded.suffix(module))) return false;
     // A full name bypasses the layer filter; so does PEFT.
@@ -201,15 +213,15 @@ interface Names {
   suffix: Matcher;
 }
 
-function readNames(config: JsonObject, field: string): Names | null {
+function readNames(config: JsonObject, field: string, report: Report): Names | null {
   const value = config[field];
   // An empty list is a statement: it names no module.
   if (value === undefined || value === null) return null;
   if (typeof value === "string") {
-    const pattern = compilePattern(value, `adapter_config.json ${field}`);
+    const pattern = compilePattern(value, `adapter_config.json ${field}`, report);
     return { equals: (module) => pattern.matchesAll(module), suffix: () => false };
   }
-  const names = readList(value, field, "string") as string[];
+  const names = readList({ value, field, type: "string" }, report) as string[];
   const whole = new Set(names);
   return {
     equals: (module) => whole.has(module),
@@ -217,20 +229,16 @@ function readNames(config: JsonObject, field: string): Names | null {
   };
 }
 
-function readLayers(config: JsonObject): Matcher {
+function readLayers(config: JsonObject, report: Report): Matcher {
   const value = config.layers_to_transform;
   if (value === undefined || value === null || (Array.isArray(value) && value.length === 0))
     return () => true;
-  const layers = new Set(readList(value, "layers_to_transform", "number"));
-  const patternField = config.layers_pattern;
-  const words = isUnset(patternField)
+  const layers = new Set(readList({ value, field: "layers_to_transform", type: "number" }, report));
+  const given = config.layers_pattern;
+  const words = isUnset(given)
     ? ["[^.]*"]
-    : (readList(patternField, "layers_pattern", "string") as string[]);
-  const patterns = words.map((word) => {
-    const field = "adapter_config.json layers_pattern";
-    compilePattern(word, field);
-    return layerNumber(word, field);
-  });
+    : (readList({ value: given, field: "layers_pattern", type: "string" }, report) as string[]);
+  const patterns = words.map((word) => layerNumber(word, report));
   return (module) => {
     const found = patterns.map((read) => read(module)).find((number) => number !== null);
     return found !== undefined && found !== null && layers.has(found);
@@ -241,8 +249,8 @@ function readLayers(config: JsonObject): Matcher {
  * The layer number by PEFT's `.*?\.WORD\.(\d+)\.` (0.21: also at the start of the name). Each dotted number is tried
  * from the left, so that the engine needs no groups.
  */
-function layerNumber(word: string, field: string): (module: string) => number | null {
-  const before = compilePattern(`(?:.*\\.)?${word}`, field);
+function layerNumber(word: string, report: Report): (module: string) => number | null {
+  const before = compilePattern(`(?:.*\\.)?${word}`, "adapter_config.json layers_pattern", report);
   return (module) => {
     const parts = module.split(".");
     for (let i = 1; i < parts.length - 1; i++) {
@@ -252,10 +260,15 @@ function layerNumber(word: string, field: string): (module: string) => number | 
   };
 }
 
-function readList(value: Json | undefined, field: string, type: "string" | "number"): Json[] {
-  const list = Array.isArray(value) ? [...value] : [value ?? null];
-  for (const item of list) {
-    if (typeof item !== type) throw badField(field, value, `a ${type} or a list of ${type}s`);
-  }
-  return list as Json[];
+interface ListField {
+  readonly value: Json | undefined;
+  readonly field: string;
+  readonly type: "string" | "number";
+}
+
+function readList({ value, field, type }: ListField, report: Report): Json[] {
+  const list: Json[] = Array.isArray(value) ? [...value] : [value ?? null];
+  if (list.every((item) => typeof item === type)) return list;
+  report(badField(field, value, `a ${type} or a list of ${type}s`));
+  return [];
 }

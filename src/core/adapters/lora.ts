@@ -21,7 +21,10 @@ interface Factors {
 export function parseLora(input: AdapterInput): ParsedAdapter {
   const problems = [...loraConfigProblems(input.config)];
   const warnings: Finding[] = [];
-  const config = readLoraConfig(input.config);
+  const bad: Finding[] = [];
+  const config = readLoraConfig(input.config, (finding) => bad.push(finding));
+  // With a field that cannot be read, what would be said of ranks and targets is guesswork.
+  if (bad.length > 0) return { targets: [], problems: [...problems, ...bad], warnings };
   const { factors, others } = groupFactors(input, warnings);
   problems.push(...others.map((tensor) => unusedTensor(tensor, config, input)));
 
