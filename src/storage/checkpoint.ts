@@ -56,7 +56,9 @@ export async function readCheckpoint(folder: string, options: ScanOptions): Prom
 }
 
 async function readJson(folder: string, path: string): Promise<JsonObject> {
-  return parseJsonObject(await readText(join(folder, path)), path);
+  // The whole path: base and adapter have files of the same names.
+  const file = join(folder, path);
+  return parseJsonObject(await readText(file), file);
 }
 
 async function describeFile(file: ScannedFile, shards: ReadonlySet<string>): Promise<FileFacts> {
@@ -102,7 +104,7 @@ async function readSharded(folder: string, files: readonly ScannedFile[]) {
 
 /** Header of one safetensors file in a folder. */
 export async function readWeightFile(folder: string, path: string): Promise<WeightFile> {
-  await using source = await FileSource.open(join(folder, path), path);
+  await using source = await FileSource.open(join(folder, path));
   const { metadata, tensors, dataStart } = await readSafetensorsHeader(source);
   return { path, size: source.size, dataStart, metadata, tensors };
 }

@@ -117,7 +117,7 @@ const damagedFiles: Bad[] = [
   {
     what: "a config that is not JSON",
     code: "BAD_JSON",
-    says: /config\.json is not valid JSON/,
+    says: /base\/config\.json is not valid JSON/,
     damage: ({ base }) => writeFile(join(base, "config.json"), "{"),
   },
   {
