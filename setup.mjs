@@ -26,7 +26,13 @@ function run(command, args, { env = {}, onlyErrors = false } = {}) {
       cwd: root,
       // What set-up prints must not mix with what the program prints: `--json` promises one document.
       stdio: onlyErrors ? ["ignore", 2, 2] : "inherit",
-      env: { ...process.env, PATH: `${join(modules, ".bin")}:${process.env.PATH ?? ""}`, ...env },
+      env: {
+        // Stripping types and compiling once, not at every start of the command line and of each worker thread.
+        NODE_COMPILE_CACHE: join(marks, "compiled"),
+        ...process.env,
+        PATH: `${join(modules, ".bin")}:${process.env.PATH ?? ""}`,
+        ...env,
+      },
     });
     const pass = (signal) => child.kill(signal);
     process.on("SIGINT", pass).on("SIGTERM", pass);
