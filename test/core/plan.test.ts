@@ -219,6 +219,22 @@ describe("a plan", () => {
     expect([strict.warnings, codes(strict.refusals)]).toEqual([[], both]);
   });
 
+  it("takes one adapter with weight 1, and says so of any other list of sources", async () => {
+    const source = { facts: await facts("adapter", [...factors(Q0), ...factors(Q1)]), label: "acme/lora" };
+    const ask = (sources: PlanRequest["sources"], weights: number[]) =>
+      plan({ request: { sources, choices: { weights, tokenizer: null } } });
+    for (const [sources, weights] of [
+      [[], []],
+      [
+        [source, source],
+        [1, 1],
+      ],
+      [[source], [0.5]],
+    ] as const) {
+      await expect(ask(sources, [...weights])).rejects.toMatchObject({ code: "UNSUPPORTED_RECIPE" });
+    }
+  });
+
   it("refuses a pinned digest that disagrees", async () => {
     const base = { facts: await facts("checkpoint", BASE_TENSORS), label: "acme/base" };
     const [digest, pin] = [digestJson(1), digestJson(2)];
