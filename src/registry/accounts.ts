@@ -37,13 +37,7 @@ export async function ensureAdmin(
   input: { readonly presetToken: string | null },
 ): Promise<{ accountId: string; token: string | null }> {
   return await ctx.db.$transaction(async (tx) => {
-    await lockName(tx, ADMIN_LOCK);
-    const account = await tx.account.upsert({
-      where: { name: ADMIN },
-      create: { name: ADMIN, isAdmin: true },
-      update: {},
-      include: { tokens: { where: { revokedAt: null } } },
-    });
+    const account = await holdAdmin(tx);
     const accountId = account.id;
     const preset = input.presetToken;
     if (preset !== null) {
@@ -65,16 +59,21 @@ export async function ensureAdmin(
   });
 }
 
+/** The admin's account with its valid tokens, made if missing; other processes wait until the transaction ends. */
+async function holdAdmin(tx: Tx) {
+  await lockName(tx, ADMIN_LOCK);
+  return await tx.account.upsert({
+    where: { name: ADMIN },
+    create: { name: ADMIN, isAdmin: true },
+    update: {},
+    include: { tokens: { where: { revokedAt: null } } },
+  });
+}
+
 /** Revokes every token of the admin, and with them its sessions, and returns a new one. */
 export async function replaceAdminToken(ctx: AccountsContext): Promise<string> {
   return await ctx.db.$transaction(async (tx) => {
-    await lockName(tx, ADMIN_LOCK);
-    const account = await tx.account.upsert({
-      where: { name: ADMIN },
-      create: { name: ADMIN, isAdmin: true },
-      update: {},
-      include: { tokens: { where: { revokedAt: null } } },
-    });
+    const account = await holdAdmin(tx);
     await revoke(tx, account.tokens, ctx.now());
     const token = newToken();
     await storeToken(tx, { accountId: account.id, name: ADMIN_TOKEN, token });
