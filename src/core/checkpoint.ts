@@ -25,12 +25,12 @@ export interface FileStamp {
   readonly inode: string;
 }
 
-/** Of the stored values of a tensor; `null` for types that are not float. */
+/** Over the finite elements of a tensor; null where there is none, or where the dtype is not BF16, F16 or F32. */
 export interface TensorStats {
   readonly absmax: number | null;
   /** Root mean square. */
   readonly rms: number | null;
-  /** Elements that are NaN or infinite. */
+  /** Elements that are NaN or infinite; 0 for dtypes without statistics. */
   readonly nonFinite: number;
 }
 

@@ -11,7 +11,7 @@ import {
   type WeightFile,
 } from "./checkpoint.ts";
 import type { Dtype } from "./dtype.ts";
-import { AppError, type Finding, refusal } from "./errors.ts";
+import { type Finding, refusal } from "./errors.ts";
 import type { Expr } from "./expr.ts";
 import type { Digest } from "./identity.ts";
 import { METHODS } from "./methods/index.ts";
@@ -102,8 +102,8 @@ export function planMerge(request: PlanRequest): MergePlan {
     }),
   );
   const touched = METHODS.add!.combine(parsed, choices.weights);
-  const [adapter] = sources;
-  if (!adapter) throw new AppError("UNSUPPORTED_RECIPE", "sources: name one adapter.", { field: "sources" });
+  // The method has refused any other number of sources.
+  const adapter = sources[0]!;
 
   const tokenizer = chooseTokenizer(base.facts, adapter.facts, choices.tokenizer);
   const ids = tokenizerProblems(

@@ -71,3 +71,8 @@ export function isAlias(text: string): boolean {
 export function formatModelName(name: ModelName): string {
   return `${name.namespace}/${name.name}`;
 }
+
+/** `owner/name@7`: what a person writes. */
+export function formatVersionRef(name: ModelName, number: number): string {
+  return `${formatModelName(name)}@${number}`;
+}

@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads";
+import type { TensorStats } from "../core/checkpoint.ts";
 import type { Dtype, MergeableDtype } from "../core/dtype.ts";
 import { AppError, type Finding } from "../core/errors.ts";
 import { compileKernels } from "./kernels.ts";
@@ -35,14 +36,6 @@ export interface TensorTask {
   readonly output?: { readonly path: string; readonly offset: number };
   /** Bytes to hash as well, such as a merged file that is being verified. */
   readonly compare?: TensorRange;
-}
-
-/** Over the finite elements; null where there is none, or where the dtype is not BF16, F16 or F32. */
-export interface TensorStats {
-  readonly absmax: number | null;
-  readonly rms: number | null;
-  /** How many elements are infinite or NaN; 0 for dtypes without statistics. */
-  readonly nonFinite: number;
 }
 
 export interface TensorResult {

@@ -1,9 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
+import type { TensorStats } from "../core/checkpoint.ts";
 import { DTYPE_BITS, elementCount, isMergeable, type MergeableDtype } from "../core/dtype.ts";
 import { AppError } from "../core/errors.ts";
 import { OpenFiles, readExact, type WriteAt, writeExact } from "../storage/tensor-io.ts";
 import { HEAP_START, type Kernels, PANEL_COLUMNS, panelBytes } from "./kernels.ts";
-import type { FactorRange, TensorRange, TensorResult, TensorStats, TensorTask } from "./pool.ts";
+import type { FactorRange, TensorRange, TensorResult, TensorTask } from "./pool.ts";
 
 /** A tile is read, hashed, merged, hashed and written while it sits in the second-level cache. */
 const TILE_BYTES = 256 * 1024;

@@ -1,4 +1,4 @@
-import { formatModelName } from "../core/refs.ts";
+import { formatVersionRef } from "../core/refs.ts";
 import { notFound } from "../registry/context.ts";
 import { visibleTo } from "../registry/visibility.ts";
 import { builder, decodeId } from "./builder.ts";
@@ -32,5 +32,5 @@ export async function toRef(
   });
   if (typename !== "Version" || !version) throw notFound(`The version with id ${input.id}`, field);
   const { model, number } = version;
-  return `${formatModelName({ namespace: model.namespace.name, name: model.name })}@${number}`;
+  return formatVersionRef({ namespace: model.namespace.name, name: model.name }, number);
 }

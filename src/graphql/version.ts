@@ -1,6 +1,6 @@
 import { AppError } from "../core/errors.ts";
 import { mayWrite } from "../core/permissions.ts";
-import { formatModelName } from "../core/refs.ts";
+import { formatVersionRef } from "../core/refs.ts";
 import { resolveVersion } from "../registry/models.ts";
 import { visibleTo } from "../registry/visibility.ts";
 import { builder } from "./builder.ts";
@@ -18,7 +18,7 @@ export const Version = builder.prismaNode("Version", {
       description: "`owner/name@number`: what a person writes.",
       select: { number: true, model: { select: { name: true, namespace: { select: { name: true } } } } },
       resolve: ({ number, model }) =>
-        `${formatModelName({ namespace: model.namespace.name, name: model.name })}@${number}`,
+        formatVersionRef({ namespace: model.namespace.name, name: model.name }, number),
     }),
     number: t.exposeInt("number", {
       description: "Counts from 1 within the model: the 7 of `owner/name@7`.",

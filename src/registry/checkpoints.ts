@@ -1,8 +1,10 @@
 import type { LineageRelation, LineageRole, Prisma, VersionOrigin } from "../../prisma/client/client.ts";
+import { countParameters, readModelFacts } from "../core/arch.ts";
 import { allTensors, type CheckpointFacts, type FileFacts, type VersionDigests } from "../core/checkpoint.ts";
 import type { Finding } from "../core/errors.ts";
 import type { Digest } from "../core/identity.ts";
 import type { JsonObject } from "../core/json.ts";
+import { formatVersionRef } from "../core/refs.ts";
 import type { Tx } from "./db.ts";
 import { toJson } from "./jobs.ts";
 import { packTensors, unpackTensors } from "./tensors.ts";
@@ -78,24 +80,19 @@ export async function storeVersion(tx: Tx, request: StoreRequest): Promise<Store
 
 function versionColumns(request: StoreRequest) {
   const { facts, digests, origin, location, now, warnings = [] } = request;
-  const tensors = allTensors(facts);
-  const byDtype = new Map<string, bigint>();
-  for (const { dtype, shape } of tensors) {
-    const elements = shape.reduce((product, side) => product * BigInt(side), 1n);
-    byDtype.set(dtype, (byDtype.get(dtype) ?? 0n) + elements);
-  }
-  const [dtype = ""] = [...byDtype].sort((a, b) => (a[1] < b[1] ? 1 : -1)).map(([name]) => name);
+  const { parameters, dtype } = countParameters(facts);
+  const { architecture, modelType } = readModelFacts(facts.config);
   return {
     digest: digests.version,
     weightsDigest: digests.weights,
     origin,
     location,
     sizeBytes: facts.files.reduce((sum, file) => sum + BigInt(file.size), 0n),
-    parameters: [...byDtype.values()].reduce((sum, count) => sum + count, 0n),
-    tensorCount: tensors.length,
-    dtype,
-    architecture: firstText(facts.config.architectures),
-    modelType: typeof facts.config.model_type === "string" ? facts.config.model_type : null,
+    parameters: BigInt(parameters),
+    tensorCount: allTensors(facts).length,
+    dtype: dtype ?? "",
+    architecture,
+    modelType,
     config: toJson(facts.config),
     ...(facts.index && { shardIndex: toJson(facts.index) }),
     ...(facts.tokenizer && { tokenizer: toJson(facts.tokenizer) }),
@@ -103,11 +100,6 @@ function versionColumns(request: StoreRequest) {
     warnings: warnings.map(toJson),
     createdAt: now,
   } satisfies Partial<Prisma.VersionUncheckedCreateInput>;
-}
-
-function firstText(value: unknown): string | null {
-  const first = Array.isArray(value) ? value[0] : undefined;
-  return typeof first === "string" ? first : null;
 }
 
 async function storeFiles(
@@ -185,7 +177,7 @@ export async function loadVersion(tx: Tx, id: string): Promise<LoadedVersion> {
   return {
     id: row.id,
     namespaceId: row.namespaceId,
-    label: `${model.namespace.name}/${model.name}@${row.number}`,
+    label: formatVersionRef({ namespace: model.namespace.name, name: model.name }, row.number),
     // Written from digests that core made.
     digest: row.digest as Digest,
     weightsDigest: row.weightsDigest as Digest,

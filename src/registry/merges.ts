@@ -13,13 +13,12 @@ import {
   storeVersion,
   type VersionFacts,
 } from "./checkpoints.ts";
-import { notFound, type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
+import { type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
 import type { Db, Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
 import { earlierJob, finishJob, holdJob, startJob, toJson } from "./jobs.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "./merge-plan.ts";
 import { findOrMakeModel, findVersion, requireKindOrFree, writableNamespace } from "./models.ts";
-import { visibleTo } from "./visibility.ts";
 
 export interface MergeRequest extends MergePlanRequest {
   /** `owner/name` of the model that gets the version; made if it does not exist. */
@@ -284,11 +283,4 @@ export async function recordVerify(
     });
     await finishJob(tx, claim, { now: ctx.now(), data: { verdict: found.verdict } });
   });
-}
-
-/** The merge with this id, if the viewer may see it; else NOT_FOUND. */
-export async function findMerge(ctx: ViewerContext, id: string): Promise<Merge> {
-  const merge = await ctx.db.merge.findFirst({ where: { AND: [{ id }, visibleTo(ctx.viewer).merge] } });
-  if (!merge) throw notFound(`Merge ${id}`, "id");
-  return merge;
 }

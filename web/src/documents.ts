@@ -1,5 +1,5 @@
 import { type Document, document } from "../../src/client/document.ts";
-import type { JobFacts } from "../../src/client/documents.ts";
+import type { JobFacts, PlanFacts } from "../../src/client/documents.ts";
 import type {
   Finding,
   MergePlanInput,
@@ -259,31 +259,21 @@ export const tensorsDocument: Document<TensorsData, { ref: string; first: number
 
 export interface PlanData {
   readonly mergePlan: {
-    readonly plan: {
-      readonly runnable: boolean;
-      readonly refusals: readonly Finding[];
-      readonly warnings: readonly Finding[];
-      readonly recipe: { readonly digest: string } | null;
-      readonly tensorCount: number;
-      readonly touchedCount: number;
-      readonly bytesToRead: string;
-      readonly bytesToWrite: string;
-      readonly tokenizer: { readonly from: Role; readonly differences: readonly string[] };
-      readonly touched: {
-        readonly nodes: readonly ({
-          readonly tensor: string;
-          readonly rank: number;
-          readonly scale: number;
-        } | null)[];
-      } | null;
-      readonly outputs: readonly { readonly path: string; readonly sizeBytes: string }[];
-      readonly cachedVersion: { readonly ref: string } | null;
-    } | null;
+    readonly plan: Plan | null;
     readonly userErrors: readonly Refusal[];
   };
 }
 
-export type Plan = NonNullable<PlanData["mergePlan"]["plan"]>;
+/** What every client is told of a plan, less the small files, and a few of the tensors it touches. */
+export interface Plan extends Omit<PlanFacts, "files"> {
+  readonly touched: {
+    readonly nodes: readonly ({
+      readonly tensor: string;
+      readonly rank: number;
+      readonly scale: number;
+    } | null)[];
+  } | null;
+}
 
 const USER_ERRORS =
   "userErrors { code field message ... on PlanRefused { reasons { code message subject } } }";

@@ -8,12 +8,11 @@ export interface LoraConfig {
   rankOf(module: string): number;
   /** Alpha of a module by `alpha_pattern`, else `lora_alpha`. */
   alphaOf(module: string): number;
-  readonly useRslora: boolean;
+  /** `alpha/r`, with rsLoRA `alpha/√r`, of a module whose factors have this rank; in float64. */
+  scaleOf(module: string, rank: number): number;
   /** Whether the config targets a module; `null` where it names no targets at all. */
   readonly targets: ((module: string) => boolean) | null;
   readonly loraBias: boolean;
-  readonly baseModel: string | null;
-  readonly revision: string | null;
 }
 
 /** Known fields without influence on a merge of LoRA factors into linear layers. */
@@ -131,23 +130,18 @@ export function readLoraConfig(config: JsonObject, report: Report = raise): Lora
   const alpha = readNumber(config, "lora_alpha", report);
   const ranks = readPatterns(config, "rank_pattern", report);
   const alphas = readPatterns(config, "alpha_pattern", report);
+  const alphaOf = (module: string) => firstMatch(alphas, module, alpha);
   return {
     rankOf: (module) => firstMatch(ranks, module, rank),
-    alphaOf: (module) => firstMatch(alphas, module, alpha),
-    useRslora: config.use_rslora === true,
+    alphaOf,
+    scaleOf: (module, r) => alphaOf(module) / (config.use_rslora === true ? Math.sqrt(r) : r),
     targets: readTargets(config, report),
     loraBias: config.lora_bias === true,
-    baseModel: readText(config.base_model_name_or_path),
-    revision: readText(config.revision),
   };
 }
 
 function raise({ code, message, subject }: Finding): never {
   throw new AppError(code, message, subject === undefined ? {} : { field: subject });
-}
-
-function readText(value: Json | undefined): string | null {
-  return typeof value === "string" && value !== "" ? value : null;
 }
 
 /** PEFT's default of both `r` and `lora_alpha`, for an absent field only: null is nothing that PEFT could divide. */

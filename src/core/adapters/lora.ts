@@ -68,22 +68,32 @@ function noTarget(factors: ReadonlyMap<string, Factors>): Finding {
   };
 }
 
+/** What a key of a factor says: the path of its module, prefix and all, and which factor; null for any other key. */
+export function factorKey(name: string): { path: string; side: "a" | "b" } | null {
+  const match = /^(.*)\.lora_([AB])(?:\.default)?\.weight$/.exec(name);
+  return match && { path: match[1]!, side: match[2] === "A" ? "a" : "b" };
+}
+
+/** PEFT's own reading of a path: its prefix off, however often it was put on. */
+export function usualModule(path: string): string {
+  return path.replace(/^(base_model\.model\.)+/, "");
+}
+
 /** Pairs the factors by module; accepts files without PEFT's prefix, with half of it or with it twice, as a warning. */
 function groupFactors({ tensors, base }: AdapterInput, warnings: Finding[]) {
   const factors = new Map<string, Factors>();
   const others: TensorFacts[] = [];
   let odd = 0;
   for (const tensor of tensors) {
-    const match = /^(.*)\.lora_([AB])(?:\.default)?\.weight$/.exec(tensor.name);
-    if (!match) {
+    const factor = factorKey(tensor.name);
+    if (!factor) {
       others.push(tensor);
       continue;
     }
-    const path = match[1]!;
+    const { path, side } = factor;
     const module = moduleOf(path, base);
     if (path !== `base_model.model.${module}`) odd++;
     const pair = factors.get(module) ?? {};
-    const side = match[2] === "A" ? "a" : "b";
     if (pair[side]) others.push(tensor);
     else factors.set(module, { ...pair, [side]: tensor });
   }
@@ -103,7 +113,7 @@ function groupFactors({ tensors, base }: AdapterInput, warnings: Finding[]) {
  * the module's own: the reading that the base has a weight for is taken, PEFT's own reading first.
  */
 function moduleOf(path: string, base: AdapterInput["base"]): string {
-  const usual = path.replace(/^(base_model\.model\.)+/, "");
+  const usual = usualModule(path);
   const readings = [usual, path.replace(/^base_model\./, "")];
   return readings.find((module) => base.has(`${module}.weight`)) ?? usual;
 }
@@ -113,7 +123,7 @@ function unusedTensor(tensor: TensorFacts, config: LoraConfig, input: AdapterInp
   const name = tensor.name;
   const variant = VARIANT_TENSORS.find(([pattern]) => pattern.test(name));
   if (variant && !(variant[1] === "lora_bias" && !config.loraBias)) {
-    const module = name.replace(/^(base_model\.model\.)+/, "").replace(/\.lora_B(\.default)?\.bias$/, "");
+    const module = moduleOf(name.replace(/\.lora_B(\.default)?\.bias$/, ""), input.base);
     if (variant[1] === "lora_bias" && !input.base.has(`${module}.bias`)) {
       return {
         code: "NO_BASE_BIAS",
@@ -180,7 +190,7 @@ function makeTarget(
   }
   const alpha = config.alphaOf(module);
   // Division in float64, rounded to float32 once when it multiplies: as torch treats a Python float.
-  const scale = config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank;
+  const scale = config.scaleOf(module, rank);
   const parts = { base: weight.name, source: input.source, a: a.name, b: b.name, scale };
   return { tensor: weight.name, module, rank, alpha, scale, expr: lowRankUpdate(parts) };
 }

@@ -1,5 +1,6 @@
 import type { CheckpointFacts } from "../checkpoint.ts";
 import type { Json } from "../json.ts";
+import { factorKey, usualModule } from "./lora.ts";
 import { readLoraConfig } from "./lora-config.ts";
 
 /** What an adapter's config and headers say about it, for people. */
@@ -31,12 +32,13 @@ export function summariseAdapter({ config, weights }: CheckpointFacts): AdapterS
   if (peftType === "LORA") {
     const lora = readLoraConfig(config);
     for (const tensor of weights.flatMap((file) => file.tensors)) {
-      const module = /^(?:base_model\.model\.)?(.*)\.lora_A(?:\.default)?\.weight$/.exec(tensor.name)?.[1];
+      const factor = factorKey(tensor.name);
       const rank = tensor.shape[0];
-      if (module === undefined || rank === undefined) continue;
+      if (factor?.side !== "a" || rank === undefined) continue;
+      const module = usualModule(factor.path);
       modules++;
       const alpha = lora.alphaOf(module);
-      const scale = lora.useRslora ? alpha / Math.sqrt(rank) : alpha / rank;
+      const scale = lora.scaleOf(module, rank);
       const known = settings.get(`${rank} ${alpha}`)?.modules ?? 0;
       settings.set(`${rank} ${alpha}`, { rank, alpha, scale, modules: known + 1 });
     }
