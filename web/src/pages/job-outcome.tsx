@@ -98,7 +98,7 @@ function Open({ versionRef }: { readonly versionRef: string }) {
 
 const VERDICTS: Record<Verdict, string> = {
   PASSED:
-    "Checked: names, shapes and types are the base's, what was not touched is identical, what was is as derived.",
+    "Checked: names, shapes and types are the base's, what was not touched is identical; what was is finite and, in sampled rows, as derived. Verify derives all of it again.",
   WARNED: "Checked, with warnings: see the events.",
   FAILED: "The check found something wrong: see the events.",
 };
