@@ -31,7 +31,8 @@ export function seconds(value: number): string {
 }
 
 /** A number without a tail of digits that nobody set: 2, 0.5, 5.657. */
-export function plain(value: number): string {
+export function plain(value: number | null): string {
+  if (value === null) return "";
   return String(Number(value.toPrecision(6)));
 }
 

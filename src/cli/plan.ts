@@ -26,7 +26,8 @@ export function planDocument(plan: MergePlan) {
     tensorCount: plan.steps.length,
     touched: plan.touched,
     outputs: plan.shards.map(({ path, size }) => ({ path, size })),
-    files: plan.files,
+    leftOut: plan.leftOut,
+    files: plan.files.map(({ path, from, size }) => ({ path, from, size })),
     tokenizer: plan.tokenizer,
     bytesToRead: plan.bytesToRead,
     bytesToWrite: plan.bytesToWrite,
@@ -42,13 +43,17 @@ function planLines(plan: MergePlan): string[] {
   return [
     `touches ${plan.touched.length} of ${plan.steps.length} tensors:`,
     ...table([
-      ["  module", "rank", "alpha", "scale"],
-      ...plan.touched.map((t) => [`  ${t.module}`, plain(t.rank), plain(t.alpha), plain(t.scale)]),
+      ["  module", "change", "rank", "alpha", "scale"],
+      ...plan.touched.map((t) => [`  ${t.module}`, t.change, ...[t.rank, t.alpha, t.scale].map(plain)]),
     ]),
     "writes:",
     ...table([
       ...plan.shards.map((shard) => [`  ${shard.path}`, bytes(shard.size)]),
-      ...plan.files.map((file) => [`  ${file.path}`, bytes(file.size), `from the ${file.from}`]),
+      ...plan.files.map((file) => [
+        `  ${file.path}`,
+        bytes(file.size),
+        file.from === "plan" ? "changed" : `from the ${file.from}`,
+      ]),
     ]),
     `reads ${bytes(plan.bytesToRead)}, writes ${bytes(plan.bytesToWrite)}`,
     `tokenizer: the ${tokenizer.from}'s${differs}`,

@@ -1,8 +1,10 @@
 import { bf16ToNumber, f16ToNumber, floatFromBits, type MergeableDtype } from "./dtype.ts";
+import type { Arithmetic, NdArray } from "./evaluate.ts";
+import { EXACT_NUMERICS, type Recipe } from "./recipe.ts";
 
 /*
  * The canonical arithmetic ("peft-1"), slow and obvious: what PEFT computes on an x86-64 CPU with MKL, as a rule.
- * The WASM kernels are checked against it, and so are sampled rows of every merge.
+ * The WASM kernels are checked against it, and so are sampled rows of every merge. `exact` beside it is the oracle.
  */
 
 /** Above this rank MKL splits the sum over the rank into blocks, each summed from zero. */
@@ -37,36 +39,106 @@ export function fma32(a: number, b: number, c: number): number {
   return error > 0 ? Math.max(rounded, other) : Math.min(rounded, other);
 }
 
-export interface LowRankRow {
-  /** The row of W, widened: n values. */
-  readonly weight: Float64Array;
-  /** The row of B, widened: r values. */
-  readonly b: Float64Array;
-  /** All of A, widened, row-major: r×n values. */
-  readonly a: Float64Array;
-  /** alpha/r or alpha/√r in float64; rounded to float32 before it multiplies. */
-  readonly scale: number;
-  /** Storage type of W, and of the result. */
-  readonly dtype: MergeableDtype;
+/** float64 throughout: the exact value, up to 2⁻⁵³. */
+export const exact: Arithmetic = {
+  step: (value) => value,
+  store: (value) => value,
+  matmul(left, right) {
+    const [m, k, n] = matmulSizes(left, right);
+    const values = new Float64Array(m * n);
+    for (let i = 0; i < m; i++)
+      for (let l = 0; l < k; l++) {
+        const factor = left.values[i * k + l]!;
+        for (let j = 0; j < n; j++) values[i * n + j]! += factor * right.values[l * n + j]!;
+      }
+    return { shape: [m, n], values };
+  },
+  norm: (values, run) => Math.sqrt(sumOfSquares(values, run)),
+};
+
+/** The canonical float32 steps for an output of this storage type. */
+export function canonical(dtype: MergeableDtype): Arithmetic {
+  return {
+    step: Math.fround,
+    store: (value) => bitsToNumber(dtype, roundToBits(dtype, value)),
+    matmul: float32Product,
+    norm: float32Norm,
+  };
 }
 
-/** One row of `round(W + fround(B·A)·s)`, as stored bits. */
-export function mergeRow({ weight, b, a, scale, dtype }: LowRankRow): Uint32Array {
-  const columns = weight.length;
-  const factor = Math.fround(scale);
-  const bits = new Uint32Array(columns);
-  const blocks = rankBlocks(b.length);
-  for (let j = 0; j < columns; j++) {
-    let total = 0;
-    let k = 0;
-    for (const [i, length] of blocks.entries()) {
-      let acc = 0;
-      for (const end = k + length; k < end; k++) acc = fma32(b[k]!, a[k * columns + j]!, acc);
-      total = i === 0 ? acc : Math.fround(total + acc);
-    }
-    bits[j] = roundToBits(dtype, Math.fround(weight[j]! + Math.fround(total * factor)));
+/** The arithmetic that a recipe names, for an output of this storage type. */
+export function arithmeticOf(numerics: Recipe["numerics"], dtype: MergeableDtype): Arithmetic {
+  return numerics === EXACT_NUMERICS ? exact : canonical(dtype);
+}
+
+/** Bits of a finished value in the storage type. */
+export function storedBits(numerics: Recipe["numerics"], dtype: MergeableDtype, value: number): number {
+  return numerics === EXACT_NUMERICS ? roundOnce(dtype, value) : roundToBits(dtype, value);
+}
+
+function matmulSizes(left: NdArray, right: NdArray): [m: number, k: number, n: number] {
+  const [m, k] = left.shape as [number, number];
+  const [k2, n] = right.shape as [number, number];
+  if (left.shape.length !== 2 || right.shape.length !== 2 || k !== k2) {
+    throw new Error(`cannot multiply [${left.shape}] by [${right.shape}]`);
   }
-  return bits;
+  return [m, k, n];
+}
+
+function float32Product(left: NdArray, right: NdArray, order: "fused" | "unfused"): NdArray {
+  const [m, k, n] = matmulSizes(left, right);
+  const values = new Float64Array(m * n);
+  const blocks = order === "fused" ? rankBlocks(k) : [k];
+  for (let i = 0; i < m; i++)
+    for (let j = 0; j < n; j++) {
+      let total = 0;
+      let l = 0;
+      for (const [block, length] of blocks.entries()) {
+        let acc = 0;
+        for (const end = l + length; l < end; l++) {
+          const a = left.values[i * k + l]!;
+          const b = right.values[l * n + j]!;
+          acc = order === "fused" ? fma32(a, b, acc) : Math.fround(acc + Math.fround(a * b));
+        }
+        total = block === 0 ? acc : Math.fround(total + acc);
+      }
+      values[i * n + j] = total;
+    }
+  return { shape: [m, n], values };
+}
+
+interface Run {
+  readonly at: number;
+  readonly count: number;
+  readonly stride: number;
+}
+
+function sumOfSquares(values: Float64Array, { at, count, stride }: Run): number {
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum += values[at + i * stride]! ** 2;
+  return sum;
+}
+
+/**
+ * torch's float32 length on a CPU: of a contiguous row eight lanes without fusing, then the lanes in turn, then the
+ * rest fused; of a transposed view one sum in order without fusing.
+ */
+function float32Norm(values: Float64Array, run: Run, order: string): number {
+  if (order === "double") return Math.fround(Math.sqrt(sumOfSquares(values, run)));
+  const { at, count, stride } = run;
+  const value = (i: number) => values[at + i * stride]!;
+  const square = (i: number) => Math.fround(value(i) * value(i));
+  let total = 0;
+  if (order === "sequence") {
+    for (let i = 0; i < count; i++) total = Math.fround(total + square(i));
+    return Math.fround(Math.sqrt(total));
+  }
+  const whole = count - (count % 8);
+  const lanes = new Float64Array(8);
+  for (let i = 0; i < whole; i++) lanes[i % 8] = Math.fround(lanes[i % 8]! + square(i));
+  for (const lane of lanes) total = Math.fround(total + lane);
+  for (let i = whole; i < count; i++) total = fma32(value(i), value(i), total);
+  return Math.fround(Math.sqrt(total));
 }
 
 const floats = new Float32Array(1);
@@ -78,6 +150,17 @@ export function roundToBits(dtype: MergeableDtype, value: number): number {
   const bits = words[0]!;
   if (dtype === "F32") return bits;
   return dtype === "BF16" ? roundToBf16(bits) : roundToF16(bits);
+}
+
+/** Bits of a float64 value in a storage type, rounded once: through float32 rounded to odd, which loses nothing. */
+export function roundOnce(dtype: MergeableDtype, value: number): number {
+  const near = Math.fround(value);
+  if (dtype === "F32" || near === value || !Number.isFinite(near)) return roundToBits(dtype, near);
+  floats[0] = near;
+  // Towards zero, with the last bit telling that something was cut off.
+  if (Math.abs(near) > Math.abs(value)) words[0]! -= 1;
+  words[0]! |= 1;
+  return roundToBits(dtype, floats[0]!);
 }
 
 function roundToBf16(bits: number): number {

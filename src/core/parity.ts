@@ -23,7 +23,8 @@ export interface CheckReport {
 export interface TensorOutcome {
   readonly tensor: string;
   readonly touched: boolean;
-  readonly inputDigest: string;
+  /** `null` for a tensor that the base lacks. */
+  readonly inputDigest: string | null;
   readonly outputDigest: string;
   readonly inputStats: TensorStats;
   readonly stats: TensorStats;

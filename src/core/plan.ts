@@ -1,22 +1,27 @@
-import { parseAdapter } from "./adapters/index.ts";
+import { type AdapterTarget, parseAdapter } from "./adapters/index.ts";
+import { compileSelection } from "./adapters/module-names.ts";
 import { readModelFacts } from "./arch.ts";
 import {
   type CheckpointFacts,
-  CONFIG_FILE,
-  type FileFacts,
   isLicenseFile,
   type LocatedTensor,
   RECORD_FILE,
   tensorsByName,
-  type WeightFile,
 } from "./checkpoint.ts";
-import type { Dtype } from "./dtype.ts";
-import { type Finding, refusal } from "./errors.ts";
-import type { Expr } from "./expr.ts";
+import { type Finding, type Report, refusal } from "./errors.ts";
 import type { Digest } from "./identity.ts";
 import { METHODS } from "./methods/index.ts";
-import type { MergeChoices } from "./recipe.ts";
-import { buildSafetensorsHeader } from "./safetensors.ts";
+import { changedConfig, changedIndex } from "./plan-files.ts";
+import {
+  baseIdentity,
+  codeWarnings,
+  inputProblems,
+  notFinite,
+  pinProblems,
+  tokenizerWarnings,
+} from "./plan-findings.ts";
+import { type Layout, layOut, type PlannedShard, type PlanStep } from "./plan-layout.ts";
+import { DEFAULT_CHOICES, type MergeChoices, type RecipeChoices } from "./recipe.ts";
 import { chooseTokenizer, missingTokenizer, type TokenizerChoice, tokenizerProblems } from "./tokenizer.ts";
 
 /** A base or an adapter as the plan sees it. */
@@ -38,45 +43,31 @@ export interface PlanRequest {
   readonly strictBase?: boolean;
 }
 
-/** What happens to one tensor of the output. */
-export interface PlanStep {
-  readonly tensor: string;
-  readonly dtype: Dtype;
-  readonly shape: readonly number[];
-  /** Bytes of the tensor. */
-  readonly bytes: number;
-  /** Weight file, the same name in base and output. */
-  readonly file: string;
-  /** First byte in the base's file. */
-  readonly inputBegin: number;
-  /** First byte in the output file; differs from the input only where the header had to be rewritten. */
-  readonly outputBegin: number;
-  /** `null`: copied from the base. */
-  readonly expr: Expr | null;
-}
-
-export interface PlannedShard {
-  readonly path: string;
-  /** Bytes of the whole file. */
-  readonly size: number;
-  readonly dataStart: number;
-  /** `null`: the base's header, byte for byte; else the header to write. */
-  readonly header: Uint8Array | null;
-}
-
 export interface PlannedFile {
   readonly path: string;
-  readonly from: "base" | "adapter";
+  /** `plan`: made by the plan, from the base's file of that name. */
+  readonly from: "base" | "adapter" | "plan";
   readonly size: number;
+  /** Text of a file that the plan made. */
+  readonly content?: string;
 }
+
+/** One touched tensor, for people. */
+export type TouchedTensor = Pick<AdapterTarget, "tensor" | "module" | "change" | "rank" | "alpha" | "scale">;
 
 export interface MergePlan {
   readonly steps: readonly PlanStep[];
   readonly shards: readonly PlannedShard[];
+  /** Base tensors that no step starts from; a merge reads them for their digests. */
+  readonly unused: readonly LocatedTensor[];
   /** Small files that come along; `graftwork.json` is written besides. */
   readonly files: readonly PlannedFile[];
   readonly tokenizer: TokenizerChoice;
-  readonly touched: readonly { tensor: string; module: string; rank: number; alpha: number; scale: number }[];
+  /** What the recipe will say of the choices. */
+  readonly choices: RecipeChoices;
+  readonly touched: readonly TouchedTensor[];
+  /** Adapted modules that include and exclude leave as they are in the base. */
+  readonly leftOut: readonly string[];
   readonly bytesToRead: number;
   readonly bytesToWrite: number;
   /** Every reason to refuse; empty for a plan that can run. */
@@ -89,7 +80,9 @@ export interface MergePlan {
  * returned, not thrown, so that a person sees every reason at once; `requireRunnable` throws them.
  */
 export function planMerge(request: PlanRequest): MergePlan {
-  const { base, sources, choices } = request;
+  const { base, sources } = request;
+  const { weights: sourceWeights, tokenizer: wanted, ...given } = request.choices;
+  const choices: RecipeChoices = { ...DEFAULT_CHOICES, ...given };
   const tensors = tensorsByName(base.facts.weights);
   const model = readModelFacts(base.facts.config);
   const parsed = sources.map(({ facts }, source) =>
@@ -99,53 +92,72 @@ export function planMerge(request: PlanRequest): MergePlan {
       base: tensors,
       model,
       source,
+      ties: choices.ties,
     }),
   );
-  const touched = METHODS.add!.combine(parsed, choices.weights);
   // The method has refused any other number of sources.
+  const targets = METHODS.add!.combine(parsed, sourceWeights);
   const adapter = sources[0]!;
+  const problems: Finding[] = [];
+  const chosen = chooseTargets(targets, choices, (finding) => problems.push(finding));
+  const changes = Object.assign({}, ...parsed.map((p) => p.config ?? {}));
 
-  const tokenizer = chooseTokenizer(base.facts, adapter.facts, choices.tokenizer);
+  const layout = layOut({
+    weights: base.facts.weights,
+    base: tensors,
+    targets: chosen.taken,
+    dtype: choices.dtype,
+    tensors: parsed[0]?.tensors ?? null,
+    dropped: new Set(),
+  });
+  const tokenizer = chooseTokenizer(base.facts, adapter.facts, wanted);
   const ids = tokenizerProblems(
     tokenizer,
     { base: base.facts, adapter: adapter.facts },
-    embeddingRows(tensors, model),
+    embeddingRows(layout.steps, model),
   );
-  const exprs = new Map(touched.map((target) => [target.tensor, target.expr]));
-  const shards = base.facts.weights.map(planShard);
-  const files = plannedFiles(base.facts, adapter.facts, tokenizer);
+  const files = plannedFiles({ base: base.facts, adapter: adapter.facts, tokenizer }, [
+    ...changedConfig(base.facts, { ...changes, ...dtypeChange(choices) }),
+    ...changedIndex(base.facts, layout),
+  ]);
   const identity = baseIdentity(request);
-  const refusals = [
-    ...inputProblems(base, model.quantMethod),
-    ...parsed.flatMap((p) => p.problems),
-    ...notFinite(adapter),
-    ...ids.refusals,
-    ...sources.flatMap((source) => pinProblems(source)),
-    ...pinProblems(base),
-    ...(request.strictBase ? identity : []),
-  ];
+  const { steps, shards, unused } = layout;
   return {
-    steps: base.facts.weights.flatMap((file, i) => planSteps(file, shards[i]!, exprs)),
+    steps,
     shards,
+    unused,
     files,
     tokenizer,
-    touched: touched.map(({ tensor, module, rank, alpha, scale }) => ({
+    choices,
+    touched: chosen.taken.map(({ tensor, module, change, rank, alpha, scale }) => ({
       tensor,
       module,
+      change,
       rank,
       alpha,
       scale,
     })),
+    leftOut: chosen.leftOut,
     bytesToRead: sum(base.facts.weights) + sum(adapter.facts.weights) + sum(files),
     bytesToWrite: sum(shards) + sum(files),
-    refusals,
+    refusals: [
+      ...inputProblems(base, model.quantMethod),
+      ...parsed.flatMap((p) => p.problems),
+      ...problems,
+      ...notFinite(adapter),
+      ...ids.refusals,
+      ...sources.flatMap((source) => pinProblems(source)),
+      ...pinProblems(base),
+      ...(request.strictBase ? identity : []),
+    ],
     warnings: [
       ...parsed.flatMap((p) => p.warnings),
       ...(request.strictBase ? [] : identity),
       ...codeWarnings(base.facts),
       ...tokenizerWarnings(tokenizer),
-      ...missingTokenizer(adapter.facts, choices.tokenizer),
+      ...missingTokenizer(adapter.facts, wanted),
       ...ids.warnings,
+      ...partial(chosen),
     ],
   };
 }
@@ -158,47 +170,70 @@ export function requireRunnable(plan: Pick<MergePlan, "refusals">): void {
 const sum = (files: readonly { readonly size: number }[]) =>
   files.reduce((total, file) => total + file.size, 0);
 
-function planShard(file: WeightFile): PlannedShard {
-  // transformers refuses a file whose metadata lacks the format; the rest of the header stays as it is.
-  if (file.metadata.format !== undefined) {
-    return { path: file.path, size: file.size, dataStart: file.dataStart, header: null };
-  }
-  const header = buildSafetensorsHeader(
-    { ...file.metadata, format: "pt" },
-    file.tensors.map((t) => ({ ...t, begin: t.begin - file.dataStart, end: t.end - file.dataStart })),
-  );
-  const size = file.size - file.dataStart + header.byteLength;
-  return { path: file.path, size, dataStart: header.byteLength, header };
+interface Chosen {
+  readonly taken: readonly AdapterTarget[];
+  readonly leftOut: readonly string[];
 }
 
-function planSteps(file: WeightFile, shard: PlannedShard, exprs: ReadonlyMap<string, Expr>): PlanStep[] {
-  const shift = shard.dataStart - file.dataStart;
-  return file.tensors.map((tensor) => ({
-    tensor: tensor.name,
-    dtype: tensor.dtype,
-    shape: tensor.shape,
-    bytes: tensor.end - tensor.begin,
-    file: file.path,
-    inputBegin: tensor.begin,
-    outputBegin: tensor.begin + shift,
-    expr: exprs.get(tensor.name) ?? null,
-  }));
+/** Applies include and exclude, which match the adapter's own module names. */
+function chooseTargets(
+  targets: readonly AdapterTarget[],
+  { include, exclude }: RecipeChoices,
+  report: Report,
+): Chosen {
+  if (include === null && exclude === null) return { taken: targets, leftOut: [] };
+  const wanted = include === null ? () => true : compileSelection(include, "include", report);
+  const unwanted = exclude === null ? () => false : compileSelection(exclude, "exclude", report);
+  const takes = ({ module }: AdapterTarget) => wanted(module) && !unwanted(module);
+  const taken = targets.filter(takes);
+  const leftOut = [...new Set(targets.filter((target) => !takes(target)).map((target) => target.module))];
+  if (taken.length === 0 && targets.length > 0) {
+    report({
+      code: "NOTHING_INCLUDED",
+      subject: "include",
+      message: `include and exclude leave none of the ${leftOut.length} adapted modules (for example ${leftOut[0]}). They are matched as PEFT's target_modules: a name, the end of a name, or one regular expression for the whole name.`,
+    });
+  }
+  return { taken, leftOut };
+}
+
+function partial({ leftOut }: Chosen): Finding[] {
+  if (leftOut.length === 0) return [];
+  const names = leftOut.slice(0, 5).join(", ") + (leftOut.length > 5 ? ", …" : "");
+  return [
+    {
+      code: "PARTIAL_MERGE",
+      subject: "include",
+      message: `${leftOut.length} adapted modules stay as they are in the base (${names}): the result is not the whole adapter.`,
+    },
+  ];
+}
+
+const CONFIG_DTYPES = { BF16: "bfloat16", F16: "float16", F32: "float32" } as const;
+
+function dtypeChange({ dtype }: RecipeChoices): { dtype?: string } {
+  return dtype === null ? {} : { dtype: CONFIG_DTYPES[dtype] };
 }
 
 /** Config, generation config, code, licence texts, the index, and the chosen tokenizer; never an adapter file. */
 function plannedFiles(
-  base: CheckpointFacts,
-  adapter: CheckpointFacts,
-  tokenizer: TokenizerChoice,
+  {
+    base,
+    adapter,
+    tokenizer,
+  }: { base: CheckpointFacts; adapter: CheckpointFacts; tokenizer: TokenizerChoice },
+  made: readonly PlannedFile[],
 ): PlannedFile[] {
+  const replaced = new Set(made.map((file) => file.path));
   const carried = base.files.filter(
     (f) =>
       (f.role === "CONFIG" || f.role === "CODE" || isLicenseFile(f.path) || f.path === base.index?.path) &&
-      f.path !== RECORD_FILE,
+      f.path !== RECORD_FILE &&
+      !replaced.has(f.path),
   );
-  const size = (facts: CheckpointFacts, path: string) =>
-    facts.files.find((f: FileFacts) => f.path === path)!.size;
+  const size = (facts: CheckpointFacts, path: string) => facts.files.find((f) => f.path === path)!.size;
   return [
+    ...made,
     ...carried.map((f): PlannedFile => ({ path: f.path, from: "base", size: f.size })),
     ...tokenizer.files.map(({ path, from }) => ({
       path,
@@ -208,111 +243,10 @@ function plannedFiles(
   ].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-function inputProblems(base: PlanInput, quantMethod: string | null): Finding[] {
-  const problems: Finding[] = [];
-  if (base.facts.kind !== "checkpoint") {
-    problems.push({
-      code: "NOT_A_CHECKPOINT",
-      message: `${base.label} is an adapter, not a base model: it has no ${CONFIG_FILE} with full weights.`,
-    });
-  }
-  if (quantMethod !== null) {
-    problems.push({
-      code: "QUANTISED_BASE",
-      subject: "quantization_config",
-      message: `${base.label} is quantised (${quantMethod}): merge into the full-precision checkpoint of this model.`,
-    });
-  }
-  return problems;
-}
-
-/** From the statistics that were taken when the adapter was read; NaN would spread over whole rows. */
-function notFinite({ facts }: PlanInput): Finding[] {
-  return facts.weights.flatMap((file) =>
-    file.tensors
-      .filter((tensor) => (tensor.stats?.nonFinite ?? 0) > 0)
-      .map((tensor) => ({
-        code: "NOT_FINITE",
-        subject: tensor.name,
-        message: `adapter tensor "${tensor.name}" in ${file.path} holds ${tensor.stats?.nonFinite} NaN or infinite elements: training diverged or the file is damaged. Use an earlier checkpoint.`,
-      })),
-  );
-}
-
-function pinProblems({ digest, pin, label }: PlanInput): Finding[] {
-  if (!pin || !digest || pin === digest) return [];
-  return [
-    {
-      code: "DIGEST_MISMATCH",
-      subject: label,
-      details: { expected: pin, actual: digest },
-      message: `${label} has digest ${digest}, but ${pin} is pinned: these are other bytes. Pin the digest you mean, or fetch the pinned version.`,
-    },
-  ];
-}
-
-const lastPart = (path: string) =>
-  path
-    .replace(/[/\\]+$/, "")
-    .split(/[/\\]/)
-    .pop()!
-    .split("@")[0]!
-    .toLowerCase();
-
-/** Where the adapter's own statement about its base is weaker than, or differs from, the base at hand. */
-function baseIdentity({ base, sources }: PlanRequest): Finding[] {
-  const findings: Finding[] = [];
-  for (const { facts, label } of sources) {
-    const stated = facts.config.base_model_name_or_path;
-    if (typeof stated === "string" && stated !== "") {
-      const names = [base.label, readModelFacts(base.facts.config).nameOrPath ?? base.label].map(lastPart);
-      if (!names.includes(lastPart(stated))) {
-        findings.push({
-          code: "BASE_NAME_DIFFERS",
-          subject: "base_model_name_or_path",
-          message: `${label} was trained on "${stated}", the base here is ${base.label}: make sure they are the same weights.`,
-        });
-      }
-    }
-    if (!facts.config.revision) {
-      findings.push({
-        code: "BASE_REVISION_UNPINNED",
-        subject: "revision",
-        message: `${label} does not say on which revision of its base it was trained; the merge records the digest of this one.`,
-      });
-    }
-  }
-  return findings;
-}
-
-function codeWarnings(base: CheckpointFacts): Finding[] {
-  if (!base.hasCode) return [];
-  return [
-    {
-      code: "CARRIES_CODE",
-      message:
-        "the base carries Python code (auto_map or *.py): it is copied, never run; loading needs trust_remote_code.",
-    },
-  ];
-}
-
-function tokenizerWarnings({ from, differences }: TokenizerChoice): Finding[] {
-  if (differences.length === 0) return [];
-  return [
-    {
-      code: "TOKENIZER_DIFFERS",
-      subject: "tokenizer",
-      message: `the adapter ships ${differences.join(", ")} other than the base's; the output takes the ${from}'s.`,
-    },
-  ];
-}
-
 const EMBEDDING = /(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$/;
 
-function embeddingRows(
-  tensors: ReadonlyMap<string, LocatedTensor>,
-  model: { readonly vocabSize: number | null },
-): number | null {
-  for (const tensor of tensors.values()) if (EMBEDDING.test(tensor.name)) return tensor.shape[0] ?? null;
+/** Rows of the output's embedding: an adapter may bring a larger one. */
+function embeddingRows(steps: Layout["steps"], model: { readonly vocabSize: number | null }): number | null {
+  for (const step of steps) if (EMBEDDING.test(step.tensor)) return step.shape[0] ?? null;
   return model.vocabSize;
 }

@@ -1,25 +1,37 @@
 import { z } from "zod";
+import { MERGEABLE_DTYPES } from "./dtype.ts";
 import { AppError } from "./errors.ts";
 import { type Digest, digestJson, isDigest } from "./identity.ts";
 
 /** Version of the canonical arithmetic (ARCHITECTURE.md): PEFT's on a CPU. A change of any bit is a new name. */
 export const NUMERICS = "peft-1";
+/** Version of the exact arithmetic: float64 on the way, one rounding into the storage type. */
+export const EXACT_NUMERICS = "exact-1";
 
 const digest = z.custom<Digest>(isDigest, "must be sha256: and 64 lower-case hex digits");
 const input = z.strictObject({ version: digest, weights: digest });
+
+/** Modules by PEFT's rules for target_modules: one regular expression for whole names, or a list of names or endings. */
+const selection = z.strictObject({
+  modules: z.union([z.string(), z.array(z.string()).min(1)]).nullable(),
+  /** Numbers of layers: the first dotted number in a module's name. */
+  layers: z.array(z.int().nonnegative()).min(1).nullable(),
+});
 
 const recipeSchema = z.strictObject({
   schema: z.literal(1),
   base: input,
   sources: z.array(z.strictObject({ version: digest, weights: digest, weight: z.number() })).min(1),
   method: z.strictObject({ name: z.string(), version: z.int().positive() }),
-  numerics: z.literal(NUMERICS),
-  dtype: z.null(),
+  numerics: z.enum([NUMERICS, EXACT_NUMERICS]),
+  /** Storage type of the output's float tensors; null: the base's. */
+  dtype: z.enum(MERGEABLE_DTYPES).nullable(),
   sharding: z.literal("base"),
   tokenizer: z.enum(["base", "adapter"]),
-  ties: z.literal("preserve"),
-  include: z.null(),
-  exclude: z.null(),
+  /** Tied embeddings: "preserve" keeps what the adapted pair computes and unties where it must; "peft" changes both sides. */
+  ties: z.enum(["preserve", "peft"]),
+  include: selection.nullable(),
+  exclude: selection.nullable(),
   seed: z.null(),
 });
 
@@ -28,6 +40,9 @@ export type Recipe = z.infer<typeof recipeSchema>;
 
 /** A recipe's digests of one input. */
 export type RecipeInput = z.infer<typeof input>;
+
+/** Which modules a partial merge takes or leaves. */
+export type ModuleSelection = z.infer<typeof selection>;
 
 /** @throws BAD_RECIPE with the path of the field and what it must be */
 export function parseRecipe(value: unknown, file = "recipe"): Recipe {
@@ -45,33 +60,52 @@ export function recipeDigest(recipe: Recipe): Digest {
   return digestJson(recipe);
 }
 
-/** What a person chooses; the rest of a recipe follows from the inputs. */
-export interface MergeChoices {
+/** What a person chooses of a recipe beyond its inputs. */
+export type RecipeChoices = Pick<Recipe, "numerics" | "dtype" | "ties" | "include" | "exclude">;
+
+export const DEFAULT_CHOICES: RecipeChoices = {
+  numerics: NUMERICS,
+  dtype: null,
+  ties: "preserve",
+  include: null,
+  exclude: null,
+};
+
+/** What a person chooses; the rest of a recipe follows from the inputs. Absent fields are `DEFAULT_CHOICES`. */
+export interface MergeChoices extends Partial<RecipeChoices> {
   /** One weight for each source. */
   readonly weights: readonly number[];
   /** `null`: the adapter's tokenizer if it ships one that differs, else the base's. */
   readonly tokenizer: "base" | "adapter" | null;
 }
 
+/** The choices that give a recipe again, for another run of it. */
+export function recipeChoices(recipe: Recipe): MergeChoices {
+  const { numerics, dtype, ties, include, exclude, tokenizer, sources } = recipe;
+  return { numerics, dtype, ties, include, exclude, tokenizer, weights: sources.map((s) => s.weight) };
+}
+
 export interface RecipeParts {
   readonly base: RecipeInput;
   readonly sources: readonly (RecipeInput & { readonly weight: number })[];
   readonly tokenizer: "base" | "adapter";
+  readonly choices?: Partial<RecipeChoices>;
 }
 
-export function makeRecipe({ base, sources, tokenizer }: RecipeParts): Recipe {
+export function makeRecipe({ base, sources, tokenizer, choices }: RecipeParts): Recipe {
+  const { numerics, dtype, ties, include, exclude } = { ...DEFAULT_CHOICES, ...choices };
   return parseRecipe({
     schema: 1,
     base: { version: base.version, weights: base.weights },
     sources: sources.map(({ version, weights, weight }) => ({ version, weights, weight })),
     method: { name: "add", version: 1 },
-    numerics: NUMERICS,
-    dtype: null,
+    numerics,
+    dtype,
     sharding: "base",
     tokenizer,
-    ties: "preserve",
-    include: null,
-    exclude: null,
+    ties,
+    include,
+    exclude,
     seed: null,
   });
 }

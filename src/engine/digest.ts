@@ -18,7 +18,7 @@ export async function* digestCheckpoint(
   const results = yield* runTasks({ stage: "digest", tasks }, options);
   return withResults(facts, (tensor) => {
     const result = results.get(tensor.name)!;
-    return { digest: result.inputDigest, stats: result.inputStats };
+    return { digest: result.inputDigest!, stats: result.inputStats };
   });
 }
 
@@ -27,7 +27,14 @@ function readTask(folder: string, file: WeightFile, tensor: TensorFacts): Tensor
     name: tensor.name,
     dtype: tensor.dtype,
     shape: tensor.shape,
-    input: { path: join(folder, file.path), offset: tensor.begin, bytes: tensor.end - tensor.begin },
+    input: {
+      key: tensor.name,
+      path: join(folder, file.path),
+      offset: tensor.begin,
+      bytes: tensor.end - tensor.begin,
+      dtype: tensor.dtype,
+      shape: tensor.shape,
+    },
   };
 }
 

@@ -4,8 +4,8 @@ import { checkpointDigests } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import type { Digest } from "../core/identity.ts";
 import { type MergePlan, planMerge } from "../core/plan.ts";
-import type { MergeChoices } from "../core/recipe.ts";
-import type { InputHint, MergeRecord } from "../core/record.ts";
+import { type MergeChoices, recipeChoices } from "../core/recipe.ts";
+import type { InputHint } from "../core/record.ts";
 import { discardAbandoned, requireOutside, stagingBeside } from "../storage/beside.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
 import { exists, outputExists } from "../storage/staging.ts";
@@ -117,12 +117,8 @@ export async function* prepareVerify(
     record.hints.sources[0] ?? {},
     record.recipe.sources[0]!.version,
   );
-  const planned = yield* planLocal({ base, adapter, choices: recordedChoices(record) }, options);
+  const planned = yield* planLocal({ base, adapter, choices: recipeChoices(record.recipe) }, options);
   return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged, record };
-}
-
-function recordedChoices({ recipe }: MergeRecord): MergeChoices {
-  return { weights: recipe.sources.map((source) => source.weight), tokenizer: recipe.tokenizer };
 }
 
 async function findInput(

@@ -8,7 +8,7 @@ import {
   type VersionDigests,
 } from "../core/checkpoint.ts";
 import { AppError, type Finding, refusal } from "../core/errors.ts";
-import { asLowRankUpdate } from "../core/expr.ts";
+import { asLowRankUpdate, type Expr, leaves } from "../core/expr.ts";
 import type { Digest } from "../core/identity.ts";
 import { type CheckReport, checkMerge, requireEffect, type TensorOutcome } from "../core/parity.ts";
 import { requireRunnable } from "../core/plan.ts";
@@ -35,7 +35,7 @@ import { type EngineEvent, type EngineOptions, failAt } from "./events.ts";
 import type { TensorResult } from "./pool.ts";
 import { runTasks } from "./run-tasks.ts";
 import { sampleRows } from "./sample.ts";
-import { type TaskInputs, tensorTasks } from "./tasks.ts";
+import { baseResults, type TaskInputs, tensorTasks } from "./tasks.ts";
 
 export interface MergeInput extends TaskInputs {
   /** Where the merged checkpoint appears when it is complete. */
@@ -116,9 +116,10 @@ async function* mergeInto(
   const results = yield* execute(input, options);
   const execute_s = clock();
 
+  const read = baseResults(input, results);
   const base = withResults(input.base.facts, ({ name }) => {
-    const { inputDigest, inputStats } = results.get(name)!;
-    return { digest: inputDigest, stats: inputStats };
+    const { inputDigest, inputStats } = read.get(name)!;
+    return { digest: inputDigest!, stats: inputStats };
   });
   const outcomes = outcomesOf(input, results);
   requireUsable(outcomes);
@@ -181,7 +182,9 @@ async function layOutShards({ plan, base, staging }: MergeInput): Promise<void> 
 
 function execute(input: MergeInput, options: MergeOptions) {
   const tasks = tensorTasks(input).map((task, i) => {
-    const step = input.plan.steps[i]!;
+    const step = input.plan.steps[i];
+    // What comes after the steps is read for its digest only.
+    if (!step) return task;
     return { ...task, output: { path: join(input.staging, step.file), offset: step.outputBegin } };
   });
   return runTasks({ stage: "merge", tasks, failWritesAfter: options.failWritesAfter }, options);
@@ -194,7 +197,6 @@ function outcomesOf(
   const factors = sources.map((source) => tensorsByName(source.facts.weights));
   return plan.steps.map((step) => {
     const result = results.get(step.tensor)!;
-    const update = step.expr === null ? null : asLowRankUpdate(step.expr);
     return {
       tensor: step.tensor,
       touched: step.expr !== null,
@@ -204,12 +206,22 @@ function outcomesOf(
       stats: result.outputStats,
       changed: result.changed,
       elements: result.elements,
-      updateIsZero:
-        update !== null &&
-        (update.scale === 0 ||
-          [update.a, update.b].some((name) => factors[update.source]!.get(name)?.stats?.absmax === 0)),
+      updateIsZero: step.expr !== null && addsZero(step.expr, factors),
     };
   });
+}
+
+type Tensors = ReadonlyMap<string, { readonly stats?: { readonly absmax: number | null } }>;
+
+/** A low-rank update with a factor of zeros, or a scale of zero. */
+function addsZero(expr: Expr, factors: readonly Tensors[]): boolean {
+  const update = asLowRankUpdate(expr);
+  if (!update) return false;
+  const zero = (side: Expr) =>
+    leaves(side).every(
+      (leaf) => leaf.op === "source" && factors[leaf.source]!.get(leaf.tensor)?.stats?.absmax === 0,
+    );
+  return update.scale === 0 || zero(update.left) || zero(update.right);
 }
 
 /** Refuses a result that nobody wants, before it costs a sync: infinite values, or no change at all. */
@@ -243,6 +255,10 @@ function requirePassed(report: CheckReport): void {
 
 async function copyFiles({ plan, base, sources, staging }: MergeInput): Promise<void> {
   for (const file of plan.files) {
+    if (file.content !== undefined) {
+      await writeText(join(staging, file.path), file.content);
+      continue;
+    }
     const from = file.from === "base" ? base.folder : sources[0]!.folder;
     await copyInto(join(from, file.path), join(staging, file.path));
   }
@@ -262,6 +278,7 @@ function settleRecipe(input: MergeInput, base: CheckpointFacts): Recipe {
     base: inputs.base,
     sources: inputs.sources.map((source, i) => ({ ...source, weight: input.weights[i] ?? 1 })),
     tokenizer: input.plan.tokenizer.from,
+    choices: input.plan.choices,
   });
   if (input.recipe && recipeDigest(input.recipe) !== recipeDigest(recipe)) {
     throw new AppError(
@@ -299,6 +316,8 @@ function requireCopied({ plan, base, sources }: MergeInput, output: CheckpointFa
   const digests = (facts: CheckpointFacts) => new Map(facts.files.map((file) => [file.path, file.digest]));
   const [from, to] = [{ base: digests(base.facts), adapter: digests(sources[0]!.facts) }, digests(output)];
   for (const file of plan.files) {
+    // What the plan made was written from it just now.
+    if (file.from === "plan") continue;
     const expected = from[file.from].get(file.path);
     if (!expected || expected === to.get(file.path)) continue;
     throw new AppError(

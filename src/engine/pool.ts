@@ -1,7 +1,9 @@
 import { Worker } from "node:worker_threads";
 import type { TensorStats } from "../core/checkpoint.ts";
-import type { Dtype, MergeableDtype } from "../core/dtype.ts";
+import type { Dtype } from "../core/dtype.ts";
 import { AppError, type Finding } from "../core/errors.ts";
+import type { Expr } from "../core/expr.ts";
+import type { Recipe } from "../core/recipe.ts";
 import { compileKernels } from "./kernels.ts";
 import type { Timings } from "./tensor-runner.ts";
 
@@ -12,26 +14,41 @@ export interface TensorRange {
   readonly bytes: number;
 }
 
-/** A LoRA factor; refused with INPUT_CHANGED where the bytes read have another digest. */
-export interface FactorRange extends TensorRange {
-  readonly dtype: MergeableDtype;
-  readonly rows: number;
-  readonly cols: number;
-  /** `sha256:…` */
-  readonly digest: string;
-}
-
-/** What to do with one tensor: copy it, merge a LoRA update into it, or only hash it. */
-export interface TensorTask {
-  readonly name: string;
+/** A stored tensor with what its bytes mean. */
+export interface StoredTensor extends TensorRange {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
-  /** Read once, tile by tile. */
-  readonly input: TensorRange;
+}
+
+/** A tensor that an expression reads; refused with INPUT_CHANGED where the bytes read have another digest. */
+export interface ProgramLeaf extends StoredTensor {
+  /** `leafKey` of the leaf. */
+  readonly key: string;
+  /** `sha256:…`; absent where it was not read before. */
+  readonly digest?: string;
+}
+
+/** How the output's values come about. */
+export interface Program {
+  readonly expr: Expr;
+  /** Every leaf but the task's own input. */
+  readonly leaves: readonly ProgramLeaf[];
+  readonly numerics: Recipe["numerics"];
+}
+
+/** What to do with one tensor: copy it, compute it, or only hash it. */
+export interface TensorTask {
+  /** Unique among the tasks of a run. */
+  readonly name: string;
+  /** Of the output. */
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** The base tensor that the output starts from: read once, tile by tile; null where there is none. */
+  readonly input: ProgramLeaf | null;
   /** `sha256:…` of the input; another digest is INPUT_CHANGED (found after the last tile was written). */
   readonly expectDigest?: string;
-  /** W (out×in) + scale · B (out×r) · A (r×in), BF16, F16 or F32 only. Absent: a plain copy. */
-  readonly lora?: { readonly a: FactorRange; readonly b: FactorRange; readonly scale: number };
+  /** Into BF16, F16 or F32 only. Absent: a plain copy of the input. */
+  readonly program?: Program;
   /** Where the result goes, in a file that exists. Absent: only digests are made. */
   readonly output?: { readonly path: string; readonly offset: number };
   /** Bytes to hash as well, such as a merged file that is being verified. */
@@ -40,13 +57,14 @@ export interface TensorTask {
 
 export interface TensorResult {
   readonly name: string;
-  readonly inputDigest: string;
+  /** `null` without an input. */
+  readonly inputDigest: string | null;
   /** Equal to `inputDigest` for a plain copy. */
   readonly outputDigest: string;
   readonly compareDigest: string | null;
   readonly inputStats: TensorStats;
   readonly outputStats: TensorStats;
-  /** Elements whose stored bits differ from the input's. */
+  /** Elements whose stored bits differ from the input's; all of them without an input of the same shape and dtype. */
   readonly changed: number;
   readonly elements: number;
 }
@@ -101,7 +119,7 @@ export type WorkerError =
 
 /** The bytes that progress counts for a list of tasks. */
 export function taskBytes(tasks: readonly TensorTask[]): number {
-  return tasks.reduce((sum, task) => sum + task.input.bytes + (task.compare?.bytes ?? 0), 0);
+  return tasks.reduce((sum, task) => sum + (task.input?.bytes ?? 0) + (task.compare?.bytes ?? 0), 0);
 }
 
 /**
@@ -257,7 +275,7 @@ class Pool {
 }
 
 function weight(task: TensorTask): number {
-  return task.input.bytes + (task.compare?.bytes ?? 0);
+  return (task.input?.bytes ?? 0) + (task.compare?.bytes ?? 0);
 }
 
 function remake(error: WorkerError): Error {

@@ -1,16 +1,17 @@
 import { join } from "node:path";
-import { type LocatedTensor, tensorsByName } from "../core/checkpoint.ts";
-import { DTYPE_BITS, type MergeableDtype, widen } from "../core/dtype.ts";
-import { asLowRankUpdate } from "../core/expr.ts";
-import { mergeRow } from "../core/numerics.ts";
+import { DTYPE_BITS, elementCount, type MergeableDtype, widen } from "../core/dtype.ts";
+import { evaluate, type NdArray } from "../core/evaluate.ts";
+import { leafKey } from "../core/expr.ts";
+import { arithmeticOf, bitsToNumber, storedBits } from "../core/numerics.ts";
 import type { SampledRows } from "../core/parity.ts";
-import type { PlanStep } from "../core/plan.ts";
-import { FileSource } from "../storage/file.ts";
-import type { TaskInputs } from "./tasks.ts";
+import { rowsOf } from "../core/rows.ts";
+import { OpenFiles, readExact } from "../storage/tensor-io.ts";
+import type { ProgramLeaf, TensorTask } from "./pool.ts";
+import { type TaskInputs, tensorTasks } from "./tasks.ts";
 
 /** Rows taken of each touched tensor: first, last, and some between. */
 const ROWS_PER_TENSOR = 4;
-/** Multiply-adds spent on one row at most: a second opinion, not a second merge. */
+/** Elements of leaves and results that one sampled row may take: a second opinion, not a second merge. */
 const MAX_WORK_PER_ROW = 4_000_000;
 
 /**
@@ -21,68 +22,81 @@ export async function sampleRows(inputs: TaskInputs, written: string): Promise<S
   let rows = 0;
   let elements = 0;
   const differing: string[] = [];
-  for (const step of inputs.plan.steps) {
-    if (step.expr === null || step.bytes === 0) continue;
-    const result = await sampleTensor(inputs, step, written);
-    rows += result.rows;
-    elements += result.elements;
-    if (result.differs) differing.push(step.tensor);
+  const files = new OpenFiles();
+  try {
+    for (const [i, step] of inputs.plan.steps.entries()) {
+      const task = tasksOf(inputs)[i]!;
+      if (!task.program || step.bytes === 0) continue;
+      const output = { path: join(written, step.file), offset: step.outputBegin };
+      const result = sampleTensor(task, output, files);
+      rows += result.rows;
+      elements += result.elements;
+      if (result.differs) differing.push(step.tensor);
+      // Reading is synchronous: let others on this thread have their turn.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  } finally {
+    files.closeAll();
   }
   return { rows, elements, differing };
 }
 
-async function sampleTensor({ base, sources }: TaskInputs, step: PlanStep, written: string) {
-  const update = asLowRankUpdate(step.expr!);
-  if (!update) throw new Error(`no check for the expression of ${step.tensor}`);
-  const source = sources[update.source]!;
-  const factors = tensorsByName(source.facts.weights);
-  const factorA = factors.get(update.a)!;
-  const factorB = factors.get(update.b)!;
-  const [count, columns] = step.shape as [number, number];
-  const dtype = step.dtype as MergeableDtype;
-  const width = (columns * DTYPE_BITS[dtype]) / 8;
-  const a = await readTensor(source.folder, factorA);
-  await using before = await FileSource.open(join(base.folder, step.file));
-  await using after = await FileSource.open(join(written, step.file));
-  await using b = await FileSource.open(join(source.folder, factorB.file));
-  const bWidth = (factorB.shape[1]! * DTYPE_BITS[factorB.dtype]) / 8;
+const known = new WeakMap<TaskInputs, TensorTask[]>();
+
+function tasksOf(inputs: TaskInputs): TensorTask[] {
+  const tasks = known.get(inputs) ?? tensorTasks(inputs);
+  known.set(inputs, tasks);
+  return tasks;
+}
+
+function sampleTensor(task: TensorTask, output: { path: string; offset: number }, files: OpenFiles) {
+  const program = task.program!;
+  const dtype = task.dtype as MergeableDtype;
+  const count = task.shape[0] ?? 1;
+  const columns = elementCount(task.shape) / Math.max(1, count);
+  const work = program.leaves.reduce((sum, leaf) => sum + elementCount(leaf.shape), columns);
+  const leaves = new Map([...program.leaves, ...(task.input ? [task.input] : [])].map((l) => [l.key, l]));
+  const shapes = (leaf: Parameters<typeof leafKey>[0]) => leaves.get(leafKey(leaf))!.shape;
+  const lookup = {
+    whole: (leaf: Parameters<typeof leafKey>[0]) => readRows(leaves.get(leafKey(leaf))!, files, null),
+    rows: (leaf: Parameters<typeof leafKey>[0], start: number, stop: number) =>
+      readRows(leaves.get(leafKey(leaf))!, files, { start, stop }),
+  };
+  const chosen = task.shape.length === 0 || work > MAX_WORK_PER_ROW ? [0] : chosenRows(count);
   let differs = false;
-  const chosen = chooseRows(count, factorA.shape[0]! * columns);
   for (const row of chosen) {
-    const at = step.inputBegin + row * width;
-    const out = step.outputBegin + row * width;
-    const bAt = factorB.begin + row * bWidth;
-    const expected = mergeRow({
-      weight: widen(dtype, await before.read(at, at + width)),
-      b: widen(factorB.dtype, await b.read(bAt, bAt + bWidth)),
-      a,
-      scale: update.scale,
-      dtype,
+    const expr = task.shape.length === 0 ? program.expr : rowsOf(program.expr, row, row + 1, shapes);
+    const expected = evaluate(expr, lookup, arithmeticOf(program.numerics, dtype)).values;
+    const width = (columns * DTYPE_BITS[dtype]) / 8;
+    const bytes = new Uint8Array(width);
+    readExact(files.reading(output.path), output.path, bytes, output.offset + row * width);
+    const actual = widen(dtype, bytes);
+    differs ||= expected.some((value, j) => {
+      const stored = bitsToNumber(dtype, storedBits(program.numerics, dtype, value));
+      return !Object.is(stored, actual[j]);
     });
-    if (!sameBits(await after.read(out, out + width), expected, dtype)) differs = true;
   }
   return { rows: chosen.length, elements: chosen.length * columns, differs };
 }
 
-async function readTensor(folder: string, tensor: LocatedTensor): Promise<Float64Array> {
-  await using source = await FileSource.open(join(folder, tensor.file));
-  return widen(tensor.dtype, await source.read(tensor.begin, tensor.end));
+function readRows(
+  leaf: ProgramLeaf,
+  files: OpenFiles,
+  rows: { start: number; stop: number } | null,
+): NdArray {
+  const [count = 1, ...rest] = leaf.shape;
+  const { start, stop } = rows ?? { start: 0, stop: count };
+  const width = leaf.bytes / Math.max(1, count);
+  const bytes = new Uint8Array((stop - start) * width);
+  readExact(files.reading(leaf.path), leaf.path, bytes, leaf.offset + start * width);
+  const shape = leaf.shape.length === 0 ? [] : [stop - start, ...rest];
+  return { shape, values: widen(leaf.dtype, bytes) };
 }
 
-function chooseRows(count: number, workPerRow: number): number[] {
-  const wanted = Math.max(
-    1,
-    Math.min(ROWS_PER_TENSOR, Math.floor((4 * MAX_WORK_PER_ROW) / Math.max(1, workPerRow))),
+/** First, last and evenly spread rows, each once. */
+function chosenRows(count: number): number[] {
+  const spread = Array.from({ length: ROWS_PER_TENSOR }, (_, i) =>
+    Math.round((i * (count - 1)) / (ROWS_PER_TENSOR - 1)),
   );
-  const rows = new Set<number>();
-  for (let i = 0; i < wanted; i++)
-    rows.add(wanted === 1 ? count - 1 : Math.floor((i * (count - 1)) / (wanted - 1)));
-  return [...rows];
-}
-
-function sameBits(bytes: Uint8Array, expected: Uint32Array, dtype: MergeableDtype): boolean {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return expected.every((bits, i) =>
-    dtype === "F32" ? view.getUint32(i * 4, true) === bits : view.getUint16(i * 2, true) === bits,
-  );
+  return [...new Set(spread)];
 }

@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import { type LocatedTensor, tensorsByName } from "../core/checkpoint.ts";
-import { isMergeable } from "../core/dtype.ts";
-import { asLowRankUpdate, type Expr } from "../core/expr.ts";
-import type { MergePlan, PlanStep } from "../core/plan.ts";
+import { base as baseLeaf, type Leaf, leafKey, leaves } from "../core/expr.ts";
+import type { MergePlan } from "../core/plan.ts";
+import type { PlanStep, StepInput } from "../core/plan-layout.ts";
 import type { Located } from "./events.ts";
-import type { FactorRange, TensorTask } from "./pool.ts";
+import type { Program, ProgramLeaf, TensorResult, TensorTask } from "./pool.ts";
 
 export interface TaskInputs {
   readonly plan: MergePlan;
@@ -12,53 +12,92 @@ export interface TaskInputs {
   readonly sources: readonly Located[];
 }
 
-/** A factor as the pool reads it, from an adapter whose tensors have been digested. */
-export function factorRange(source: Located, tensor: LocatedTensor): FactorRange {
-  const [rows, cols] = tensor.shape as [number, number];
-  if (!isMergeable(tensor.dtype) || tensor.digest === undefined) {
-    throw new Error(`${tensor.name} was planned as a factor without a float type or a digest`);
-  }
-  return {
-    path: join(source.folder, tensor.file),
-    offset: tensor.begin,
-    bytes: tensor.end - tensor.begin,
-    dtype: tensor.dtype,
-    rows,
-    cols,
-    digest: tensor.digest,
-  };
-}
-
-/** One task for each step of the plan, in the plan's order; without outputs and comparisons. */
-export function tensorTasks({ plan, base, sources }: TaskInputs): TensorTask[] {
-  const baseTensors = tensorsByName(base.facts.weights);
-  const factors = sources.map((source) => tensorsByName(source.facts.weights));
-  const lora = (expr: Expr): Pick<TensorTask, "lora"> => {
-    const update = asLowRankUpdate(expr);
-    if (!update) throw new Error(`no kernel for ${JSON.stringify(expr).slice(0, 200)}`);
-    const source = sources[update.source]!;
-    const tensor = (name: string) => factors[update.source]!.get(name)!;
-    return {
-      lora: {
-        a: factorRange(source, tensor(update.a)),
-        b: factorRange(source, tensor(update.b)),
-        scale: Math.fround(update.scale),
-      },
-    };
-  };
-  return plan.steps.map((step) => {
-    const digest = baseTensors.get(step.tensor)?.digest;
-    return {
-      name: step.tensor,
-      dtype: step.dtype,
-      shape: step.shape,
-      input: inputRange(base, step),
-      ...(digest && { expectDigest: digest }),
-      ...(step.expr && lora(step.expr)),
-    };
+/**
+ * One task for each step of the plan, in the plan's order, and then one for each base tensor that only has to be
+ * digested; without outputs and comparisons.
+ */
+export function tensorTasks(inputs: TaskInputs): TensorTask[] {
+  const find = leafFinder(inputs);
+  const steps = inputs.plan.steps.map((step) => stepTask(step, inputs, find));
+  const unused = inputs.plan.unused.map((tensor): TensorTask => {
+    const { name, dtype, shape, digest } = tensor;
+    const input = located(baseLeaf(name), inputs.base, tensor);
+    return { name: unusedTask(name), dtype, shape, input, ...(digest && { expectDigest: digest }) };
   });
+  return [...steps, ...unused];
 }
 
-function inputRange(base: Located, step: PlanStep): TensorTask["input"] {
-  return { path: join(base.folder, step.file), offset: step.inputBegin, bytes: step.bytes };
+/** Name of the task that only reads a base tensor. */
+export function unusedTask(tensor: string): string {
+  return `base:${tensor}`;
+}
+
+/** What the tasks learnt of every base tensor. */
+export function baseResults(
+  { plan }: TaskInputs,
+  results: ReadonlyMap<string, TensorResult>,
+): Map<string, TensorResult> {
+  const found = new Map<string, TensorResult>();
+  for (const step of plan.steps) if (step.input) found.set(step.input.tensor, results.get(step.tensor)!);
+  for (const { name } of plan.unused) found.set(name, results.get(unusedTask(name))!);
+  return found;
+}
+
+type LeafFinder = (leaf: Leaf) => ProgramLeaf;
+
+/** Where the leaves of expressions lie on disk. */
+export function leafFinder({ base, sources }: Omit<TaskInputs, "plan">): LeafFinder {
+  const baseTensors = tensorsByName(base.facts.weights);
+  const sourceTensors = sources.map((source) => tensorsByName(source.facts.weights));
+  return (leaf) => {
+    const [from, tensors] =
+      leaf.op === "base" ? [base, baseTensors] : [sources[leaf.source]!, sourceTensors[leaf.source]!];
+    return located(leaf, from, tensors.get(leaf.tensor)!);
+  };
+}
+
+function located(leaf: Leaf, { folder }: Located, tensor: LocatedTensor): ProgramLeaf {
+  const { file, begin, end, dtype, shape, digest } = tensor;
+  return {
+    key: leafKey(leaf),
+    path: join(folder, file),
+    offset: begin,
+    bytes: end - begin,
+    dtype,
+    shape,
+    ...(digest && { digest }),
+  };
+}
+
+function stepTask(step: PlanStep, { plan, base }: TaskInputs, find: LeafFinder): TensorTask {
+  const input = step.input && inputLeaf(step.input, base);
+  const digest = step.input && find(baseLeaf(step.input.tensor)).digest;
+  const program = programOf(step, find);
+  return {
+    name: step.tensor,
+    dtype: step.dtype,
+    shape: step.shape,
+    input,
+    ...(digest && { expectDigest: digest }),
+    ...(program && { program: { ...program, numerics: plan.choices.numerics } }),
+  };
+}
+
+function inputLeaf(input: StepInput, { folder }: Located): ProgramLeaf {
+  const { tensor, file, begin, bytes, dtype, shape } = input;
+  return { key: leafKey(baseLeaf(tensor)), path: join(folder, file), offset: begin, bytes, dtype, shape };
+}
+
+/** An untouched tensor in another storage type is its input, rounded. */
+function programOf(step: PlanStep, find: LeafFinder): Omit<Program, "numerics"> | null {
+  const { input } = step;
+  const expr = step.expr ?? (input && input.dtype !== step.dtype ? baseLeaf(input.tensor) : null);
+  if (!expr) return null;
+  const own = input && leafKey(baseLeaf(input.tensor));
+  return {
+    expr,
+    leaves: leaves(expr)
+      .map(find)
+      .filter(({ key }) => key !== own),
+  };
 }

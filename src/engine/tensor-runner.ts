@@ -3,8 +3,10 @@ import type { TensorStats } from "../core/checkpoint.ts";
 import { DTYPE_BITS, elementCount, isMergeable, type MergeableDtype } from "../core/dtype.ts";
 import { AppError } from "../core/errors.ts";
 import { OpenFiles, readExact, type WriteAt, writeExact } from "../storage/tensor-io.ts";
+import { type Factor, type FastUpdate, fastUpdate } from "./fast-update.ts";
 import { HEAP_START, type Kernels, PANEL_COLUMNS, panelBytes } from "./kernels.ts";
-import type { FactorRange, TensorRange, TensorResult, TensorTask } from "./pool.ts";
+import type { ProgramLeaf, TensorRange, TensorResult, TensorTask } from "./pool.ts";
+import { computeWhole } from "./whole.ts";
 
 /** A tile is read, hashed, merged, hashed and written while it sits in the second-level cache. */
 const TILE_BYTES = 256 * 1024;
@@ -63,7 +65,8 @@ export class TensorRunner {
 
   /** @throws INPUT_CHANGED, BAD_FILE, DISK_FULL, OUT_OF_MEMORY, and what opening a file may throw */
   run(task: TensorTask): TensorResult {
-    const done = task.lora ? this.#merge(task, task.lora) : this.#copy(task);
+    const update = fastUpdate(task);
+    const done = update ? this.#merge(task, update) : task.program ? this.#whole(task) : this.#copy(task);
     const compareDigest = task.compare ? this.#digest(task.compare) : null;
     const elements = elementCount(task.shape);
     return {
@@ -71,7 +74,7 @@ export class TensorRunner {
       inputDigest: done.inputDigest,
       outputDigest: done.outputDigest,
       compareDigest,
-      inputStats: summary(done.inputSum, elements),
+      inputStats: summary(done.inputSum, elementCount(task.input?.shape ?? [0])),
       outputStats: summary(done.outputSum, elements),
       changed: done.changed,
       elements,
@@ -79,27 +82,76 @@ export class TensorRunner {
   }
 
   #copy(task: TensorTask) {
-    const hash = createHash("sha256");
-    const { dtype } = task;
-    const sum = isMergeable(dtype) ? emptySum() : null;
-    const width = DTYPE_BITS[dtype] / 8;
-    if (sum && task.input.bytes !== elementCount(task.shape) * width) throw badShape(task);
-    for (let at = 0; at < task.input.bytes; at += TILE_BYTES) {
-      const bytes = Math.min(TILE_BYTES, task.input.bytes - at);
-      this.#hooks.checkStopped();
-      this.#read(task.input, at, TILE_AT, bytes);
-      this.#hash(hash, TILE_AT, bytes);
-      if (sum && isMergeable(dtype)) this.#count(sum, dtype, TILE_AT, bytes / width);
+    const { input } = task;
+    if (!input) throw new Error(`${task.name} has neither an input nor a program`);
+    const { digest, sum } = this.#readThrough(input, (at, bytes) => {
       if (task.output) this.#write(task.output, at, bytes);
-      this.#hooks.advance(bytes);
-    }
-    const inputDigest = finish(hash);
-    checkInput(task, inputDigest);
-    return { inputDigest, outputDigest: inputDigest, inputSum: sum, outputSum: sum, changed: 0 };
+    });
+    checkInput(task, digest);
+    return { inputDigest: digest, outputDigest: digest, inputSum: sum, outputSum: sum, changed: 0 };
   }
 
-  #merge(task: TensorTask, lora: NonNullable<TensorTask["lora"]>) {
+  /** Reads a stored tensor once, tile by tile, for its digest and statistics; each tile lies at TILE_AT for `each`. */
+  #readThrough(tensor: ProgramLeaf, each: (at: number, bytes: number) => void) {
+    const hash = createHash("sha256");
+    const { dtype } = tensor;
+    const sum = isMergeable(dtype) ? emptySum() : null;
+    const width = DTYPE_BITS[dtype] / 8;
+    if (sum && tensor.bytes !== elementCount(tensor.shape) * width) throw badShape(tensor.key, tensor.shape);
+    for (let at = 0; at < tensor.bytes; at += TILE_BYTES) {
+      const bytes = Math.min(TILE_BYTES, tensor.bytes - at);
+      this.#hooks.checkStopped();
+      this.#read(tensor, at, TILE_AT, bytes);
+      this.#hash(hash, TILE_AT, bytes);
+      if (sum && isMergeable(dtype)) this.#count(sum, dtype, TILE_AT, bytes / width);
+      each(at, bytes);
+      this.#hooks.advance(bytes);
+    }
+    return { digest: finish(hash), sum };
+  }
+
+  /** Computes the whole tensor at once, in memory: for expressions that no kernel streams. */
+  #whole(task: TensorTask) {
     const { dtype } = task;
+    if (!isMergeable(dtype)) throw new Error(`${task.name}: a ${dtype} tensor cannot be computed`);
+    const load = (leaf: ProgramLeaf) => {
+      const bytes = new Uint8Array(leaf.bytes);
+      const { digest, sum } = this.#readThrough(leaf, (at, count) =>
+        bytes.set(this.#kernels.bytes(TILE_AT, count), at),
+      );
+      return { bytes, digest, sum };
+    };
+    const read = task.input && load(task.input);
+    if (read) checkInput(task, read.digest);
+    const start = performance.now();
+    const output = computeWhole(task, read?.bytes ?? null, (leaf) => {
+      const { bytes, digest } = load(leaf);
+      checkFactor(task, leaf, digest);
+      return bytes;
+    });
+    this.timings.compute += performance.now() - start;
+    const outputSum = emptySum();
+    const hash = createHash("sha256");
+    for (let at = 0; at < output.bytes.byteLength; at += TILE_BYTES) {
+      const tile = output.bytes.subarray(at, at + TILE_BYTES);
+      this.#hooks.checkStopped();
+      this.#kernels.bytes(TILE_AT, tile.byteLength).set(tile);
+      this.#hash(hash, TILE_AT, tile.byteLength);
+      this.#count(outputSum, dtype, TILE_AT, tile.byteLength / (DTYPE_BITS[dtype] / 8));
+      if (task.output) this.#write(task.output, at, tile.byteLength);
+    }
+    return {
+      inputDigest: read?.digest ?? null,
+      outputDigest: finish(hash),
+      inputSum: read?.sum ?? null,
+      outputSum,
+      changed: output.changed,
+    };
+  }
+
+  #merge(task: TensorTask, lora: FastUpdate) {
+    const { dtype, input: source } = task;
+    if (!source) throw new Error(`${task.name}: an update needs an input`);
     const [rows, cols] = task.shape as [number, number];
     const rank = lora.a.rows;
     if (!isMergeable(dtype)) throw new Error(`${task.name}: a ${dtype} tensor cannot take a LoRA update`);
@@ -118,7 +170,7 @@ export class TensorRunner {
       const elements = tile.rows * tile.cols;
       const bytes = elements * width;
       if (tile.col === 0) this.#loadB(lora.b, factor, tile.row, tile.rows);
-      this.#read(task.input, at, TILE_AT, bytes);
+      this.#read(source, at, TILE_AT, bytes);
       this.#hash(input, TILE_AT, bytes);
       this.#count(inputSum, dtype, TILE_AT, elements);
       const start = performance.now();
@@ -140,13 +192,13 @@ export class TensorRunner {
     }
     const inputDigest = finish(input);
     checkInput(task, inputDigest);
-    checkFactor(task, "B", lora.b, finish(factor));
+    checkFactor(task, lora.b.leaf, finish(factor));
     return { inputDigest, outputDigest: finish(output), inputSum, outputSum, changed };
   }
 
   /** Reads all of A, checks its digest and leaves it packed at PANELS_AT, where it stays for the whole tensor. */
-  #packA(task: TensorTask, a: FactorRange): void {
-    const { rows: rank, cols, dtype } = a;
+  #packA(task: TensorTask, a: Factor): void {
+    const { rows: rank, cols, dtype, leaf } = a;
     const width = DTYPE_BITS[dtype] / 8;
     const chunk = TILE_BYTES / 4;
     this.#kernels.reserve(PANELS_AT + panelBytes(rank, cols));
@@ -158,21 +210,21 @@ export class TensorRunner {
         this.#hooks.checkStopped();
         const wide = Math.min(chunk, cols - col);
         const elements = rows * wide;
-        this.#read(a, (k * cols + col) * width, TILE_AT, elements * width);
+        this.#read(leaf, (k * cols + col) * width, TILE_AT, elements * width);
         this.#hash(hash, TILE_AT, elements * width);
         this.#kernels.widen(dtype, TILE_AT, FACTOR_AT, elements);
         const target = PANELS_AT + panelBytes(rank, col);
         this.#kernels.packRows({ source: FACTOR_AT, target, rows, cols: wide, k, rank });
       }
     }
-    checkFactor(task, "A", a, finish(hash));
+    checkFactor(task, a.leaf, finish(hash));
   }
 
   /** Reads the rows of B that belong to a tile; every row is read once, in order, so the digest comes along. */
-  #loadB(b: FactorRange, hash: Hash, row: number, rows: number): void {
+  #loadB(b: Factor, hash: Hash, row: number, rows: number): void {
     const width = DTYPE_BITS[b.dtype] / 8;
     const bytes = rows * b.cols * width;
-    this.#read(b, row * b.cols * width, RAW_AT, bytes);
+    this.#read(b.leaf, row * b.cols * width, RAW_AT, bytes);
     this.#hash(hash, RAW_AT, bytes);
     this.#kernels.widen(b.dtype, RAW_AT, FACTOR_AT, rows * b.cols);
   }
@@ -257,13 +309,13 @@ function finish(hash: Hash): string {
 
 function checkInput(task: TensorTask, digest: string): void {
   if (task.expectDigest === undefined || task.expectDigest === digest) return;
-  throw changed(`Tensor "${task.name}"`, task.input.path, { expected: task.expectDigest, actual: digest });
+  throw changed(`Tensor "${task.name}"`, task.input!.path, { expected: task.expectDigest, actual: digest });
 }
 
-function checkFactor(task: TensorTask, letter: "A" | "B", factor: FactorRange, digest: string): void {
-  if (factor.digest === digest) return;
-  throw changed(`The LoRA factor ${letter} of tensor "${task.name}"`, factor.path, {
-    expected: factor.digest,
+function checkFactor(task: TensorTask, leaf: ProgramLeaf, digest: string): void {
+  if (leaf.digest === undefined || leaf.digest === digest) return;
+  throw changed(`A factor of tensor "${task.name}" (${leaf.key})`, leaf.path, {
+    expected: leaf.digest,
     actual: digest,
   });
 }
@@ -277,7 +329,7 @@ function changed(what: string, file: string, digests: { expected: string; actual
 }
 
 /** The plan has checked all this with messages for people; here a mismatch would write past a buffer. */
-function checkShapes(task: TensorTask, lora: NonNullable<TensorTask["lora"]>): void {
+function checkShapes(task: TensorTask, lora: FastUpdate): void {
   const { a, b } = lora;
   const [rows, cols] = task.shape;
   const width = DTYPE_BITS[task.dtype] / 8;
@@ -288,11 +340,11 @@ function checkShapes(task: TensorTask, lora: NonNullable<TensorTask["lora"]>): v
     a.rows * 4 <= FACTOR_BYTES &&
     a.cols === cols &&
     b.rows === rows &&
-    task.input.bytes === elementCount(task.shape) * width &&
-    [a, b].every((f) => f.bytes === (f.rows * f.cols * DTYPE_BITS[f.dtype]) / 8);
-  if (!fits) throw badShape(task);
+    task.input?.bytes === elementCount(task.shape) * width &&
+    [a, b].every((f) => f.leaf.bytes === (f.rows * f.cols * DTYPE_BITS[f.dtype]) / 8);
+  if (!fits) throw badShape(task.name, task.shape);
 }
 
-function badShape(task: TensorTask): Error {
-  return new Error(`${task.name}: shape [${task.shape}], byte ranges and LoRA factors do not fit each other`);
+function badShape(name: string, shape: readonly number[]): Error {
+  return new Error(`${name}: shape [${shape}], byte ranges and factors do not fit each other`);
 }

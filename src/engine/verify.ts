@@ -18,7 +18,7 @@ import { digestCheckpoint, finish, withResults } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
 import type { TensorResult } from "./pool.ts";
 import { runTasks } from "./run-tasks.ts";
-import { type TaskInputs, tensorTasks } from "./tasks.ts";
+import { baseResults, type TaskInputs, tensorTasks } from "./tasks.ts";
 
 export interface VerifyInput extends TaskInputs {
   /** The merged folder, with its headers. */
@@ -120,9 +120,10 @@ async function compare(
 
 /** The recipe that these inputs make must be the recorded one; else the inputs are others. */
 function inputDifferences(input: VerifyInput, results: ReadonlyMap<string, TensorResult>): Difference[] {
+  const read = baseResults(input, results);
   const base = withResults(input.base.facts, ({ name }) => {
-    const { inputDigest, inputStats } = results.get(name)!;
-    return { digest: inputDigest, stats: inputStats };
+    const { inputDigest, inputStats } = read.get(name)!;
+    return { digest: inputDigest!, stats: inputStats };
   });
   const actual = makeRecipe({
     base: checkpointDigests(base),
@@ -131,6 +132,7 @@ function inputDifferences(input: VerifyInput, results: ReadonlyMap<string, Tenso
       weight: input.record.recipe.sources[i]?.weight ?? 1,
     })),
     tokenizer: input.record.recipe.tokenizer,
+    choices: input.record.recipe,
   });
   if (recipeDigest(actual) === input.record.recipeDigest) return [];
   const pairs = [

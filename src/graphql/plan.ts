@@ -97,9 +97,10 @@ const TouchedTensor = builder.objectRef<PlanShape["touched"][number]>("TouchedTe
   fields: (t) => ({
     tensor: t.exposeString("tensor", { description: "Its name in the base." }),
     module: t.exposeString("module", { description: "The adapted module, as the adapter calls it." }),
-    rank: t.exposeInt("rank", { description: "Rank of the update." }),
-    alpha: t.exposeFloat("alpha", { description: "lora_alpha of this module." }),
-    scale: t.exposeFloat("scale", { description: "The factor on B·A, the weight included." }),
+    change: t.exposeString("change", { description: "What happens to it: LoRA, DoRA, IA3, bias, …" }),
+    rank: t.exposeInt("rank", { nullable: true, description: "Rank of the update; null where it has none." }),
+    alpha: t.exposeFloat("alpha", { nullable: true, description: "lora_alpha of this module." }),
+    scale: t.exposeFloat("scale", { nullable: true, description: "The factor on B·A, the weight included." }),
   }),
 });
 
@@ -118,8 +119,9 @@ const PlannedFile = builder.objectRef<PlanShape["files"][number]>("PlannedFile")
     sizeBytes: t.expose("size", { type: "BigInt", description: "Bytes." }),
     from: t.field({
       type: LineageRole,
-      description: "Whose file it is.",
-      resolve: ({ from }) => role(from),
+      nullable: true,
+      description: "Whose file it is; null for one that the plan changes, such as config.json.",
+      resolve: ({ from }) => (from === "plan" ? null : role(from)),
     }),
   }),
 });

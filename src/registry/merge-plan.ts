@@ -112,6 +112,7 @@ export function planLoaded(request: LoadedRequest): PlannedMerge {
       weight,
     })),
     tokenizer: plan.tokenizer.from,
+    choices: plan.choices,
   });
   return { plan, recipe, recipeDigest: recipeDigest(recipe), base, sources };
 }

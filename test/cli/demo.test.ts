@@ -29,13 +29,13 @@ describe.each(adapters)("the demo adapter %s", (name) => {
   });
 
   it("merges to PEFT's tensors, byte for byte", async () => {
-    const expected = await readTensors(join(DEMO, "expected", name, "model.safetensors"));
+    const expected = JSON.parse(await readFile(join(DEMO, "expected", name, "expected.json"), "utf8"));
     const actual = await readTensors(join(out, "model.safetensors"));
-    expect([...actual.keys()].sort()).toEqual([...expected.keys()].sort());
-    for (const [tensor, { dtype, shape, bytes }] of expected) {
-      expect(actual.get(tensor), tensor).toMatchObject({ dtype, shape });
-      expect(actual.get(tensor)!.bytes.equals(bytes), tensor).toBe(true);
-    }
+    const digests = [...actual].map(([tensor, { dtype, shape, bytes }]) => [
+      tensor,
+      { dtype, shape, digest: `sha256:${createHash("sha256").update(bytes).digest("hex")}` },
+    ]);
+    expect(Object.fromEntries(digests)).toEqual(expected);
   });
 
   it("brings config, generation config and tokenizer along, and no adapter file", async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { checkMerge, requireEffect, type TensorOutcome } from "../../src/core/parity.ts";
-import type { MergePlan, PlanStep } from "../../src/core/plan.ts";
+import type { MergePlan } from "../../src/core/plan.ts";
+import type { PlanStep } from "../../src/core/plan-layout.ts";
 
 const stats = { absmax: 1, rms: 1, nonFinite: 0 };
 const outcome = (more: Partial<TensorOutcome> = {}): TensorOutcome => ({

@@ -90,7 +90,7 @@ describe("a plan", () => {
     expect(refusals).toEqual([]);
     expect(warnings).toEqual([]);
     expect(steps.filter((s) => s.expr).map((s) => s.tensor)).toEqual([`${Q0}.weight`, `${Q1}.weight`]);
-    expect(steps.every((s) => s.inputBegin === s.outputBegin)).toBe(true);
+    expect(steps.every((s) => s.input?.begin === s.outputBegin)).toBe(true);
     expect(shards).toMatchObject([{ path: "model.safetensors", header: null }]);
     expect(touched.map((t) => [t.rank, t.alpha, t.scale])).toEqual([
       [4, 8, 2],

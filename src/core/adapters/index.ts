@@ -1,8 +1,10 @@
 import type { ModelFacts } from "../arch.ts";
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
+import type { Dtype } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
-import type { Expr } from "../expr.ts";
-import type { JsonObject } from "../json.ts";
+import { type Expr, leaves } from "../expr.ts";
+import type { Json, JsonObject } from "../json.ts";
+import type { Recipe } from "../recipe.ts";
 import { refuseKind } from "./kinds.ts";
 import { parseLora } from "./lora.ts";
 
@@ -15,17 +17,28 @@ export interface AdapterInput {
   readonly model: ModelFacts;
   /** Position among the recipe's sources. */
   readonly source: number;
+  /** How tied embeddings are merged. */
+  readonly ties: Recipe["ties"];
 }
 
-/** One base tensor that the adapter changes. */
+/** One output tensor that the adapter changes, adds or replaces. */
 export interface AdapterTarget {
+  /** Name in the output. */
   readonly tensor: string;
+  /** As the adapter names it: what a partial merge's include and exclude are matched with. */
   readonly module: string;
-  readonly rank: number;
-  readonly alpha: number;
+  /** What happens, for people: "LoRA", "DoRA", "IA3", "bias", "whole module", "token rows", "untied copy". */
+  readonly change: string;
+  /** `null` where the kind has none. */
+  readonly rank: number | null;
+  readonly alpha: number | null;
   /** In float64, before it is rounded to float32 for the multiplication. */
-  readonly scale: number;
+  readonly scale: number | null;
   readonly expr: Expr;
+  /** Of a tensor that the base lacks, or has with another shape. */
+  readonly shape?: readonly number[];
+  /** Of a tensor that the base lacks. */
+  readonly dtype?: Dtype;
 }
 
 export interface ParsedAdapter {
@@ -33,6 +46,12 @@ export interface ParsedAdapter {
   /** Every reason to refuse. */
   readonly problems: readonly Finding[];
   readonly warnings: readonly Finding[];
+  /** Adapter tensors without a part in the merge, on purpose. */
+  readonly ignored?: ReadonlySet<string>;
+  /** Fields of config.json that the merge changes, such as `tie_word_embeddings`; read in `text_config` where that has them. */
+  readonly config?: Readonly<Record<string, Json>>;
+  /** Output tensors and the base tensors whose bytes they start from, where they are not the base's own (layer replication). */
+  readonly tensors?: ReadonlyMap<string, string>;
 }
 
 type Parser = (input: AdapterInput) => ParsedAdapter;
@@ -40,7 +59,7 @@ type Parser = (input: AdapterInput) => ParsedAdapter;
 /** `peft_type` → detect, parse, expression. A new kind is one file and one line here. */
 const KINDS: Readonly<Record<string, Parser>> = { LORA: parseLora };
 
-/** Turns an adapter into one expression for each base tensor it changes, or says why it cannot. */
+/** Turns an adapter into one expression for each tensor it changes, or says why it cannot. */
 export function parseAdapter(input: AdapterInput): ParsedAdapter {
   const peftType = input.config.peft_type;
   if (typeof peftType !== "string") {
@@ -52,5 +71,31 @@ export function parseAdapter(input: AdapterInput): ParsedAdapter {
     };
   }
   const parse = Object.hasOwn(KINDS, peftType) ? KINDS[peftType] : undefined;
-  return parse ? parse(input) : { targets: [], warnings: [], problems: [refuseKind(peftType)] };
+  if (!parse) return { targets: [], warnings: [], problems: [refuseKind(peftType)] };
+  const parsed = parse(input);
+  return { ...parsed, problems: [...parsed.problems, ...orphans(input, parsed)] };
+}
+
+/** Every adapter tensor must have a part in the merge: what nothing uses is training that would be lost. */
+function orphans({ tensors, source }: AdapterInput, parsed: ParsedAdapter): Finding[] {
+  // Nothing was understood, and the reasons are there already.
+  if (parsed.targets.length === 0 && parsed.problems.length > 0) return [];
+  const used = new Set<string>(parsed.ignored);
+  for (const target of parsed.targets) {
+    for (const leaf of leaves(target.expr)) {
+      if (leaf.op === "source" && leaf.source === source) used.add(leaf.tensor);
+    }
+  }
+  const explained = parsed.problems.flatMap(({ subject }) => (subject === undefined ? [] : [subject]));
+  return tensors
+    .filter(({ name }) => !used.has(name) && !explained.some((subject) => name.includes(subject)))
+    .map(({ name }) => orphan(name, "nothing in the merge uses it"));
+}
+
+export function orphan(name: string, why: string): Finding {
+  return {
+    code: "ORPHAN_TENSOR",
+    subject: name,
+    message: `adapter tensor "${name}": ${why}. Merging without it would lose part of the training; check target_modules and the base.`,
+  };
 }

@@ -1,6 +1,7 @@
 import { AppError, type Finding, type Report } from "../errors.ts";
 import { isJsonObject, isUnset, type Json, type JsonObject } from "../json.ts";
-import { compilePattern, compilePatternKey, firstMatch, type Pattern } from "../patterns.ts";
+import { compilePatternKey, firstMatch, type Pattern } from "../patterns.ts";
+import { badField, readTargets } from "./module-names.ts";
 
 /** The fields of an adapter_config.json that a LoRA merge reads, after PEFT's defaults. */
 export interface LoraConfig {
@@ -174,95 +175,4 @@ function readPatterns(config: JsonObject, field: string, report: Report) {
     else report(badField(`${field}["${key}"]`, number, "a finite number"));
   }
   return patterns;
-}
-
-function badField(field: string, value: Json | undefined, wanted: string): Finding {
-  const message = `adapter_config.json: ${field} must be ${wanted}, found ${shown(value)}.`;
-  return { code: "BAD_ADAPTER_CONFIG", subject: field, message };
-}
-
-function shown(value: Json | undefined): string {
-  return typeof value === "number" ? String(value) : (JSON.stringify(value) ?? "nothing").slice(0, 80);
-}
-
-type Matcher = (module: string) => boolean;
-
-/** PEFT's rules for which modules are adapted (`check_target_module_exists`). */
-function readTargets(config: JsonObject, report: Report): Matcher | null {
-  const targeted = readNames(config, "target_modules", report);
-  const excluded = readNames(config, "exclude_modules", report);
-  const inLayers = readLayers(config, report);
-  if (targeted === null) return null;
-  return (module) => {
-    if (excluded !== null && (excluded.equals(module) || excluded.suffix(module))) return false;
-    // A full name bypasses the layer filter; so does PEFT.
-    return targeted.equals(module) || (targeted.suffix(module) && inLayers(module));
-  };
-}
-
-interface Names {
-  /** The whole name is listed, or the regular expression matches it. */
-  equals: Matcher;
-  /** An entry of the list is the end of the name, from a dot on. */
-  suffix: Matcher;
-}
-
-function readNames(config: JsonObject, field: string, report: Report): Names | null {
-  const value = config[field];
-  // An empty list is a statement: it names no module.
-  if (value === undefined || value === null) return null;
-  if (typeof value === "string") {
-    const pattern = compilePattern(value, `adapter_config.json ${field}`, report);
-    return { equals: (module) => pattern.matchesAll(module), suffix: () => false };
-  }
-  const names = readList({ value, field, type: "string" }, report) as string[];
-  const whole = new Set(names);
-  return {
-    equals: (module) => whole.has(module),
-    suffix: (module) => names.some((name) => module.endsWith(`.${name}`)),
-  };
-}
-
-function readLayers(config: JsonObject, report: Report): Matcher {
-  const value = config.layers_to_transform;
-  if (value === undefined || value === null || (Array.isArray(value) && value.length === 0))
-    return () => true;
-  const layers = new Set(readList({ value, field: "layers_to_transform", type: "number" }, report));
-  const given = config.layers_pattern;
-  const words = isUnset(given)
-    ? ["[^.]*"]
-    : (readList({ value: given, field: "layers_pattern", type: "string" }, report) as string[]);
-  const patterns = words.map((word) => layerNumber(word, report));
-  return (module) => {
-    const found = patterns.map((read) => read(module)).find((number) => number !== null);
-    return found !== undefined && found !== null && layers.has(found);
-  };
-}
-
-/**
- * The layer number by PEFT's `.*?\.WORD\.(\d+)\.` (0.21: also at the start of the name). Each dotted number is tried
- * from the left, so that the engine needs no groups.
- */
-function layerNumber(word: string, report: Report): (module: string) => number | null {
-  const before = compilePattern(`(?:.*\\.)?${word}`, "adapter_config.json layers_pattern", report);
-  return (module) => {
-    const parts = module.split(".");
-    for (let i = 1; i < parts.length - 1; i++) {
-      if (/^\d+$/.test(parts[i]!) && before.matchesAll(parts.slice(0, i).join("."))) return Number(parts[i]);
-    }
-    return null;
-  };
-}
-
-interface ListField {
-  readonly value: Json | undefined;
-  readonly field: string;
-  readonly type: "string" | "number";
-}
-
-function readList({ value, field, type }: ListField, report: Report): Json[] {
-  const list: Json[] = Array.isArray(value) ? [...value] : [value ?? null];
-  if (list.every((item) => typeof item === type)) return list;
-  report(badField(field, value, `a ${type} or a list of ${type}s`));
-  return [];
 }

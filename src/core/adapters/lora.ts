@@ -2,8 +2,8 @@ import { usesConv1D } from "../arch.ts";
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import { isMergeable } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
-import { lowRankUpdate } from "../expr.ts";
-import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
+import { lowRankUpdate, source } from "../expr.ts";
+import { type AdapterInput, type AdapterTarget, orphan, type ParsedAdapter } from "./index.ts";
 import { type LoraConfig, loraConfigProblems, readLoraConfig } from "./lora-config.ts";
 
 /** What one row of B may take in a worker's memory, in elements; real ranks end at a few thousand. */
@@ -150,14 +150,6 @@ const VARIANT_TENSORS: readonly (readonly [RegExp, string])[] = [
   [/\.(lora_monteclora_sampler|lora_velora_embed)\b/, "a LoRA variant with extra tensors"],
 ];
 
-function orphan(name: string, why: string): Finding {
-  return {
-    code: "ORPHAN_TENSOR",
-    subject: name,
-    message: `adapter tensor "${name}": ${why}. Merging without it would lose part of the training; check target_modules and the base.`,
-  };
-}
-
 function makeTarget(
   module: string,
   { a, b }: Factors,
@@ -191,8 +183,14 @@ function makeTarget(
   const alpha = config.alphaOf(module);
   // Division in float64, rounded to float32 once when it multiplies: as torch treats a Python float.
   const scale = config.scaleOf(module, rank);
-  const parts = { base: weight.name, source: input.source, a: a.name, b: b.name, scale };
-  return { tensor: weight.name, module, rank, alpha, scale, expr: lowRankUpdate(parts) };
+  const expr = lowRankUpdate({
+    base: weight.name,
+    left: source(input.source, b.name),
+    right: source(input.source, a.name),
+    scale,
+    roundFirst: false,
+  });
+  return { tensor: weight.name, module, change: "LoRA", rank, alpha, scale, expr };
 }
 
 function shapeProblem(module: string, a: TensorFacts, b: TensorFacts, w: LocatedTensor): Finding | null {

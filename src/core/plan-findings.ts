@@ -1,0 +1,104 @@
+import { readModelFacts } from "./arch.ts";
+import { type CheckpointFacts, CONFIG_FILE } from "./checkpoint.ts";
+import type { Finding } from "./errors.ts";
+import type { PlanInput, PlanRequest } from "./plan.ts";
+import type { TokenizerChoice } from "./tokenizer.ts";
+
+export function inputProblems(base: PlanInput, quantMethod: string | null): Finding[] {
+  const problems: Finding[] = [];
+  if (base.facts.kind !== "checkpoint") {
+    problems.push({
+      code: "NOT_A_CHECKPOINT",
+      message: `${base.label} is an adapter, not a base model: it has no ${CONFIG_FILE} with full weights.`,
+    });
+  }
+  if (quantMethod !== null) {
+    problems.push({
+      code: "QUANTISED_BASE",
+      subject: "quantization_config",
+      message: `${base.label} is quantised (${quantMethod}): merge into the full-precision checkpoint of this model.`,
+    });
+  }
+  return problems;
+}
+
+/** From the statistics that were taken when the adapter was read; NaN would spread over whole rows. */
+export function notFinite({ facts }: PlanInput): Finding[] {
+  return facts.weights.flatMap((file) =>
+    file.tensors
+      .filter((tensor) => (tensor.stats?.nonFinite ?? 0) > 0)
+      .map((tensor) => ({
+        code: "NOT_FINITE",
+        subject: tensor.name,
+        message: `adapter tensor "${tensor.name}" in ${file.path} holds ${tensor.stats?.nonFinite} NaN or infinite elements: training diverged or the file is damaged. Use an earlier checkpoint.`,
+      })),
+  );
+}
+
+export function pinProblems({ digest, pin, label }: PlanInput): Finding[] {
+  if (!pin || !digest || pin === digest) return [];
+  return [
+    {
+      code: "DIGEST_MISMATCH",
+      subject: label,
+      details: { expected: pin, actual: digest },
+      message: `${label} has digest ${digest}, but ${pin} is pinned: these are other bytes. Pin the digest you mean, or fetch the pinned version.`,
+    },
+  ];
+}
+
+const lastPart = (path: string) =>
+  path
+    .replace(/[/\\]+$/, "")
+    .split(/[/\\]/)
+    .pop()!
+    .split("@")[0]!
+    .toLowerCase();
+
+/** Where the adapter's own statement about its base is weaker than, or differs from, the base at hand. */
+export function baseIdentity({ base, sources }: PlanRequest): Finding[] {
+  const findings: Finding[] = [];
+  for (const { facts, label } of sources) {
+    const stated = facts.config.base_model_name_or_path;
+    if (typeof stated === "string" && stated !== "") {
+      const names = [base.label, readModelFacts(base.facts.config).nameOrPath ?? base.label].map(lastPart);
+      if (!names.includes(lastPart(stated))) {
+        findings.push({
+          code: "BASE_NAME_DIFFERS",
+          subject: "base_model_name_or_path",
+          message: `${label} was trained on "${stated}", the base here is ${base.label}: make sure they are the same weights.`,
+        });
+      }
+    }
+    if (!facts.config.revision) {
+      findings.push({
+        code: "BASE_REVISION_UNPINNED",
+        subject: "revision",
+        message: `${label} does not say on which revision of its base it was trained; the merge records the digest of this one.`,
+      });
+    }
+  }
+  return findings;
+}
+
+export function codeWarnings(base: CheckpointFacts): Finding[] {
+  if (!base.hasCode) return [];
+  return [
+    {
+      code: "CARRIES_CODE",
+      message:
+        "the base carries Python code (auto_map or *.py): it is copied, never run; loading needs trust_remote_code.",
+    },
+  ];
+}
+
+export function tokenizerWarnings({ from, differences }: TokenizerChoice): Finding[] {
+  if (differences.length === 0) return [];
+  return [
+    {
+      code: "TOKENIZER_DIFFERS",
+      subject: "tokenizer",
+      message: `the adapter ships ${differences.join(", ")} other than the base's; the output takes the ${from}'s.`,
+    },
+  ];
+}
