@@ -1,3 +1,4 @@
+import { CLI_DTYPES, readLayers } from "./choices.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
@@ -17,6 +18,31 @@ const COMMON: Readonly<Record<string, OptionSpec>> = {
   help: { type: "boolean", short: "h", help: "print this help" },
 };
 
+const oneOf =
+  (...words: string[]) =>
+  (value: string) =>
+    words.includes(value) ? null : `must be one of ${words.join(", ")}`;
+const checkLayers = (value: string) =>
+  readLayers(value) === null ? "must be layer numbers and ranges, such as 0-15,31" : null;
+
+/** Which modules a partial merge takes; `--include…` and `--exclude…` are alike. */
+function selection(word: "include" | "exclude", does: string): Readonly<Record<string, OptionSpec>> {
+  return {
+    [word]: {
+      type: "string",
+      value: "NAMES",
+      help: `${does} modules with these names or ends of names (a,b,c)`,
+    },
+    [`${word}-pattern`]: { type: "string", value: "REGEX", help: `${does} modules whose whole name matches` },
+    [`${word}-layers`]: {
+      type: "string",
+      value: "N-M,…",
+      help: `${does} modules of these layers, counted from 0`,
+      check: checkLayers,
+    },
+  };
+}
+
 const MERGE: Readonly<Record<string, OptionSpec>> = {
   base: { type: "string", value: "DIR", help: "folder of the base model", required: true },
   adapter: { type: "string", value: "DIR", help: "folder of the adapter", required: true },
@@ -26,6 +52,26 @@ const MERGE: Readonly<Record<string, OptionSpec>> = {
     help: "whose tokenizer goes into the output (default: the adapter's if it ships one that differs)",
     check: (value) => (value === "base" || value === "adapter" ? null : 'must be "base" or "adapter"'),
   },
+  dtype: {
+    type: "string",
+    value: "TYPE",
+    help: "write all float tensors as bf16, fp16 or fp32 (default: the base's types)",
+    check: oneOf(...Object.keys(CLI_DTYPES)),
+  },
+  numerics: {
+    type: "string",
+    value: "peft|exact",
+    help: "PEFT's own float32 steps (default), or float64 with one rounding",
+    check: oneOf("peft", "exact"),
+  },
+  ties: {
+    type: "string",
+    value: "preserve|peft",
+    help: "tied embeddings: untie where only one side is adapted (default), or change both sides as PEFT does",
+    check: oneOf("preserve", "peft"),
+  },
+  ...selection("include", "merge only"),
+  ...selection("exclude", "leave out"),
   "strict-base": {
     type: "boolean",
     help: "refuse a base other than the one the adapter names, and an unpinned revision",

@@ -46,6 +46,9 @@ function planLines(plan: MergePlan): string[] {
       ["  module", "change", "rank", "alpha", "scale"],
       ...plan.touched.map((t) => [`  ${t.module}`, t.change, ...[t.rank, t.alpha, t.scale].map(plain)]),
     ]),
+    ...(plan.leftOut.length > 0
+      ? [`leaves out ${plan.leftOut.length} modules: ${plan.leftOut.join(", ")}`]
+      : []),
     "writes:",
     ...table([
       ...plan.shards.map((shard) => [`  ${shard.path}`, bytes(shard.size)]),

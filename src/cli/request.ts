@@ -1,6 +1,7 @@
 import type { Finding } from "../core/errors.ts";
 import { parseDigest } from "../core/identity.ts";
 import type { LocalMerge } from "../engine/local.ts";
+import { recipeChoicesOf } from "./choices.ts";
 import { textOf, type Values } from "./command.ts";
 
 /** The merge that the options of `plan` and `merge` describe. */
@@ -13,6 +14,7 @@ export function localMerge(values: Values): LocalMerge {
     base: textOf(values, "base")!,
     adapter: textOf(values, "adapter")!,
     choices: {
+      ...recipeChoicesOf(values),
       weights: [1],
       tokenizer: (textOf(values, "tokenizer") as "base" | "adapter" | undefined) ?? null,
     },

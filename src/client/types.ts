@@ -41,6 +41,21 @@ export type VersionRef =
   | { readonly digest: string; readonly ref?: never; readonly id?: never }
   | { readonly id: string; readonly ref?: never; readonly digest?: never };
 
+/** Modules of an adapter: names or ends of names, or one pattern for whole names; and layers. */
+export interface ModuleSelection {
+  readonly modules?: readonly string[] | null;
+  readonly pattern?: string | null;
+  readonly layers?: readonly number[] | null;
+}
+
+export interface RecipeChoices {
+  readonly dtype?: "BF16" | "F16" | "F32" | null;
+  readonly numerics?: "PEFT" | "EXACT";
+  readonly ties?: "PRESERVE" | "PEFT";
+  readonly include?: ModuleSelection | null;
+  readonly exclude?: ModuleSelection | null;
+}
+
 export interface MergePlanInput {
   readonly base: { readonly version: VersionRef; readonly pin?: string | null };
   readonly sources: readonly {
@@ -49,6 +64,7 @@ export interface MergePlanInput {
     readonly pin?: string | null;
   }[];
   readonly tokenizer?: Role | null;
+  readonly choices?: RecipeChoices | null;
   readonly strictBase?: boolean;
 }
 

@@ -140,3 +140,29 @@ export const NamespaceRole = builder.enumType("NamespaceRole", {
     ADMIN: "May change members and visibility.",
   }),
 });
+
+export const MergeDtype = builder.enumType("MergeDtype", {
+  description: "Storage types that a merge can write.",
+  values: described({
+    BF16: "bfloat16.",
+    F16: "IEEE half precision.",
+    F32: "IEEE single precision.",
+  }),
+});
+
+export const Numerics = builder.enumType("Numerics", {
+  description: "The arithmetic of a merge.",
+  values: described({
+    PEFT: "PEFT's own steps on a CPU: float32, rounded where PEFT rounds; the bytes are PEFT's.",
+    EXACT: "float64 all the way and one rounding into the storage type: closest to the true value.",
+  }),
+});
+
+export const TiedEmbeddings = builder.enumType("TiedEmbeddings", {
+  description: "What becomes of tied embeddings when an adapter changes one side.",
+  values: described({
+    PRESERVE:
+      "Each side changes by its own update only, as the unmerged adapter computes; the pair is untied where it must be.",
+    PEFT: "The shared matrix changes, and with it both sides, as PEFT's merge does.",
+  }),
+});

@@ -8,7 +8,13 @@ import { Device, LineageRole, ModelKind, Visibility } from "./enums.ts";
 import { Job } from "./job.ts";
 import { Merge } from "./merge.ts";
 import { mutation, type PayloadBuilder } from "./payload.ts";
-import { MergeSourceInput, PinnedVersionInput, PLAN_FIELDS, toPlanRequest } from "./plan.ts";
+import {
+  MergeSourceInput,
+  PinnedVersionInput,
+  PLAN_FIELDS,
+  RecipeChoicesInput,
+  toPlanRequest,
+} from "./plan.ts";
 import { toRef, VersionRefInput } from "./version-ref.ts";
 
 const KEY =
@@ -104,6 +110,7 @@ mutation("mergeStart", {
       }),
       output: t.field({ type: MergeOutputInput, required: true, description: "Where the result goes." }),
       tokenizer: t.field({ type: LineageRole, description: "As in MergePlanInput." }),
+      choices: t.field({ type: RecipeChoicesInput, description: "As in MergePlanInput." }),
       strictBase: t.boolean({ defaultValue: false, description: "As in MergePlanInput." }),
       device: t.field({ type: Device, defaultValue: "CPU", description: "What multiplies." }),
       force: t.boolean({ defaultValue: false, description: "Merge again even if the result exists." }),

@@ -1,10 +1,12 @@
 import { resolveArrayConnection } from "@pothos/plugin-relay";
+import { AppError } from "../core/errors.ts";
 import type { MergePlan as PlanShape } from "../core/plan.ts";
+import { EXACT_NUMERICS, type ModuleSelection, NUMERICS, type RecipeChoices } from "../core/recipe.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "../registry/merge-plan.ts";
 import { visibleTo } from "../registry/visibility.ts";
 import { builder } from "./builder.ts";
 import type { GraphContext } from "./context.ts";
-import { LineageRole } from "./enums.ts";
+import { LineageRole, MergeDtype, Numerics, TiedEmbeddings } from "./enums.ts";
 import { Finding } from "./finding.ts";
 import { DEFAULT_PAGE, MAX_PAGE } from "./limits.ts";
 import { inquiry } from "./payload.ts";
@@ -31,6 +33,40 @@ const MergeSourceInput = builder.inputType("MergeSourceInput", {
   }),
 });
 
+const ModuleSelectionInput = builder.inputType("ModuleSelectionInput", {
+  description: "Modules of the adapter, matched as PEFT matches target_modules.",
+  fields: (t) => ({
+    modules: t.stringList({ description: "Names, or ends of names from a dot on, such as `q_proj`." }),
+    pattern: t.string({ description: "One regular expression for whole names, instead of `modules`." }),
+    layers: t.intList({ description: "Only in these layers; counted from 0." }),
+  }),
+});
+
+const RecipeChoicesInput = builder.inputType("RecipeChoicesInput", {
+  description: "How the merge is computed and stored; each field goes into the recipe.",
+  fields: (t) => ({
+    dtype: t.field({
+      type: MergeDtype,
+      description: "Storage type of the output's float tensors; if not said, the base's.",
+    }),
+    numerics: t.field({
+      type: Numerics,
+      defaultValue: "PEFT",
+      description: "PEFT's own float32 steps, or float64 with one rounding at the end.",
+    }),
+    ties: t.field({
+      type: TiedEmbeddings,
+      defaultValue: "PRESERVE",
+      description: "What becomes of tied embeddings when only one side is adapted.",
+    }),
+    include: t.field({ type: ModuleSelectionInput, description: "Merge only these modules." }),
+    exclude: t.field({
+      type: ModuleSelectionInput,
+      description: "Leave these modules as they are in the base.",
+    }),
+  }),
+});
+
 /** The fields that a plan and the merge after it have in common. */
 export const recipeFields = builder.inputType("MergePlanInput", {
   description: "What would be merged, and how.",
@@ -46,6 +82,7 @@ export const recipeFields = builder.inputType("MergePlanInput", {
       description:
         "Whose tokenizer the output takes; if not said, the adapter's where it ships one that differs, else the base's.",
     }),
+    choices: t.field({ type: RecipeChoicesInput, description: "How it is computed and stored." }),
     strictBase: t.boolean({
       defaultValue: false,
       description:
@@ -54,7 +91,7 @@ export const recipeFields = builder.inputType("MergePlanInput", {
   }),
 });
 
-export { MergeSourceInput, PinnedVersionInput };
+export { MergeSourceInput, PinnedVersionInput, RecipeChoicesInput };
 
 type RecipeInput = typeof recipeFields.$inferInput;
 
@@ -69,7 +106,36 @@ export async function toPlanRequest(context: GraphContext, input: RecipeInput): 
     })),
   );
   const tokenizer = input.tokenizer && (input.tokenizer === "BASE" ? "base" : "adapter");
-  return { base, sources, tokenizer, strictBase: input.strictBase };
+  return { base, sources, tokenizer, choices: toChoices(input.choices), strictBase: input.strictBase };
+}
+
+type ChoicesInput = typeof RecipeChoicesInput.$inferInput;
+type SelectionInput = typeof ModuleSelectionInput.$inferInput;
+
+function toChoices(input: ChoicesInput | null | undefined): Partial<RecipeChoices> {
+  if (!input) return {};
+  return {
+    dtype: input.dtype ?? null,
+    numerics: input.numerics === "EXACT" ? EXACT_NUMERICS : NUMERICS,
+    ties: input.ties === "PEFT" ? "peft" : "preserve",
+    include: toSelection(input.include, "choices.include"),
+    exclude: toSelection(input.exclude, "choices.exclude"),
+  };
+}
+
+function toSelection(input: SelectionInput | null | undefined, field: string): ModuleSelection | null {
+  if (!input) return null;
+  const { modules, pattern, layers } = input;
+  if (modules && pattern) {
+    throw new AppError("BAD_INPUT", `${field}: name modules or give one pattern, not both.`, { field });
+  }
+  if (!modules && !pattern && !layers) {
+    throw new AppError("BAD_INPUT", `${field}: says nothing; name modules, a pattern or layers.`, { field });
+  }
+  for (const [name, list] of Object.entries({ modules, layers })) {
+    if (list?.length === 0) throw new AppError("BAD_INPUT", `${field}.${name}: is an empty list.`, { field });
+  }
+  return { modules: pattern ?? modules ?? null, layers: layers ?? null };
 }
 
 /** Where a plan's input has what the registry complains about. */
@@ -195,6 +261,10 @@ const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement({
       { name: "TouchedTensorConnection" },
       { name: "TouchedTensorEdge" },
     ),
+    leftOut: t.stringList({
+      description: "Adapted modules that stay as they are in the base, because of include and exclude.",
+      resolve: ({ plan }) => [...plan.leftOut],
+    }),
     outputs: t.field({
       type: [PlannedShard],
       description: "The weights files: the base's layout.",

@@ -2,6 +2,7 @@ import { checkpointDigests } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import type { Digest } from "../core/identity.ts";
 import type { CheckReport } from "../core/parity.ts";
+import { recipeChoices } from "../core/recipe.ts";
 import { ENGINE } from "../core/record.ts";
 import { failAt } from "../engine/events.ts";
 import { runMerge as executeMerge } from "../engine/merge.ts";
@@ -119,7 +120,7 @@ const ADOPTED: CheckReport = {
 
 async function execute(run: JobRun, work: MergeWork): Promise<Made> {
   const { base, sources, recipe } = work;
-  const { plan } = planLoaded({ base, sources, tokenizer: recipe.tokenizer, strictBase: false });
+  const { plan } = planLoaded({ base, sources, choices: recipeChoices(recipe), strictBase: false });
   const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
   const hint = ({ location, label }: LoadedVersion) => ({ path: location, ref: label });
   return await run.follow(

@@ -1,5 +1,6 @@
 import { allTensors } from "../core/checkpoint.ts";
 import type { Digest } from "../core/identity.ts";
+import { recipeChoices } from "../core/recipe.ts";
 import { ENGINE, type MergeRecord } from "../core/record.ts";
 import { runVerify } from "../engine/verify.ts";
 import type { LoadedVersion } from "../registry/checkpoints.ts";
@@ -18,7 +19,7 @@ export const verifyMerge: JobDefinition = {
     const work = await run.patiently(() => loadMergeWork(run.registry.db, mergeId));
     const { version, base, sources, recipe } = work;
     if (version === null) throw new Error(`merge ${mergeId} has no version`);
-    const { plan } = planLoaded({ base, sources, tokenizer: recipe.tokenizer, strictBase: false });
+    const { plan } = planLoaded({ base, sources, choices: recipeChoices(recipe), strictBase: false });
     const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
     const report = await run.follow(
       runVerify(

@@ -2,7 +2,13 @@ import { AppError } from "../core/errors.ts";
 import { parseDigest } from "../core/identity.ts";
 import { METHODS } from "../core/methods/index.ts";
 import { type MergePlan, type PlanInput, planMerge } from "../core/plan.ts";
-import { makeRecipe, type Recipe, recipeDigest } from "../core/recipe.ts";
+import {
+  type MergeChoices,
+  makeRecipe,
+  type Recipe,
+  type RecipeChoices,
+  recipeDigest,
+} from "../core/recipe.ts";
 import { type LoadedVersion, loadVersion } from "./checkpoints.ts";
 import type { ViewerContext } from "./context.ts";
 import { resolveVersion } from "./models.ts";
@@ -22,6 +28,8 @@ export interface MergePlanRequest {
   readonly sources: readonly MergeSourceRequest[];
   /** Default: the adapter's if it ships one that differs, else the base's. */
   readonly tokenizer?: "base" | "adapter" | null | undefined;
+  /** What else the recipe says; absent fields are the defaults. */
+  readonly choices?: Partial<RecipeChoices> | undefined;
   /** Refuse a base whose name differs from the one that the adapter states. */
   readonly strictBase?: boolean | null | undefined;
 }
@@ -54,7 +62,11 @@ export async function planFor(ctx: ViewerContext, request: MergePlanRequest): Pr
   return planLoaded({
     base,
     sources,
-    tokenizer: request.tokenizer ?? null,
+    choices: {
+      ...request.choices,
+      weights: sources.map(({ weight }) => weight),
+      tokenizer: request.tokenizer ?? null,
+    },
     strictBase: request.strictBase ?? false,
     pins: {
       base: readPin(request.base.pin, "base.pin"),
@@ -76,14 +88,14 @@ function readPin(pin: string | null | undefined, field: string) {
 interface LoadedRequest {
   readonly base: LoadedVersion;
   readonly sources: readonly (LoadedVersion & { readonly weight: number })[];
-  readonly tokenizer: "base" | "adapter" | null;
+  readonly choices: MergeChoices;
   readonly strictBase: boolean;
   readonly pins?: { readonly base: PlanInput["pin"]; readonly sources: readonly PlanInput["pin"][] };
 }
 
 /** Plans from versions that were loaded already: what a worker does again before it starts. */
 export function planLoaded(request: LoadedRequest): PlannedMerge {
-  const { base, sources, tokenizer, strictBase, pins } = request;
+  const { base, sources, choices, strictBase, pins } = request;
   if (!METHODS.add) throw new Error("the method add is missing");
   for (const [index, { facts, label }] of sources.entries()) {
     if (facts.kind === "adapter") continue;
@@ -97,11 +109,10 @@ export function planLoaded(request: LoadedRequest): PlannedMerge {
     digest,
     pin: pin ?? null,
   });
-  const weights = sources.map((source) => source.weight);
   const plan = planMerge({
     base: input(base, pins?.base),
     sources: sources.map((source, index) => input(source, pins?.sources[index])),
-    choices: { weights, tokenizer },
+    choices,
     strictBase,
   });
   const recipe = makeRecipe({

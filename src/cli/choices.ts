@@ -1,0 +1,57 @@
+import { AppError } from "../core/errors.ts";
+import { EXACT_NUMERICS, type ModuleSelection, NUMERICS, type RecipeChoices } from "../core/recipe.ts";
+import { textOf, type Values } from "./command.ts";
+
+/** `--dtype` words and the storage types they mean. */
+export const CLI_DTYPES = {
+  bf16: "BF16",
+  bfloat16: "BF16",
+  fp16: "F16",
+  float16: "F16",
+  fp32: "F32",
+  float32: "F32",
+} as const;
+
+/** The options that go into a recipe. */
+export function recipeChoicesOf(values: Values): RecipeChoices {
+  const dtype = textOf(values, "dtype") as keyof typeof CLI_DTYPES | undefined;
+  return {
+    dtype: dtype === undefined ? null : CLI_DTYPES[dtype],
+    numerics: values.numerics === "exact" ? EXACT_NUMERICS : NUMERICS,
+    ties: values.ties === "peft" ? "peft" : "preserve",
+    include: selectionOf(values, "include"),
+    exclude: selectionOf(values, "exclude"),
+  };
+}
+
+function selectionOf(values: Values, word: "include" | "exclude"): ModuleSelection | null {
+  const names = textOf(values, word);
+  const pattern = textOf(values, `${word}-pattern`);
+  const layers = textOf(values, `${word}-layers`);
+  if (names !== undefined && pattern !== undefined) {
+    throw new AppError("BAD_INPUT", `give --${word} or --${word}-pattern, not both.`, { field: word });
+  }
+  if (names === undefined && pattern === undefined && layers === undefined) return null;
+  const list = names
+    ?.split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+  return { modules: pattern ?? list ?? null, layers: layers === undefined ? null : readLayers(layers) };
+}
+
+/** A range of this many layers is a slip of the finger. */
+const MAX_LAYERS = 10_000;
+
+/** `0-15,31` as numbers; null where it is something else. */
+export function readLayers(text: string): number[] | null {
+  const layers: number[] = [];
+  for (const part of text.split(",")) {
+    const match = /^\s*(\d{1,6})(?:-(\d{1,6}))?\s*$/.exec(part);
+    if (!match) return null;
+    const first = Number(match[1]);
+    const last = match[2] === undefined ? first : Number(match[2]);
+    if (last < first || last - first >= MAX_LAYERS) return null;
+    for (let layer = first; layer <= last; layer++) layers.push(layer);
+  }
+  return layers;
+}
