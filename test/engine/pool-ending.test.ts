@@ -19,11 +19,12 @@ function file(name: string, bytes: Uint8Array): string {
 
 /** Copies a file of sevens. */
 function copyTask(name: string, bytes: number): TensorTask {
+  const path = file(`${name}.in`, new Uint8Array(bytes).fill(7));
   return {
     name,
     dtype: "U8",
     shape: [bytes],
-    input: { path: file(`${name}.in`, new Uint8Array(bytes).fill(7)), offset: 0, bytes },
+    input: { key: `base ${name}`, path, offset: 0, bytes, dtype: "U8", shape: [bytes] },
     output: { path: file(`${name}.out`, new Uint8Array(0)), offset: 0 },
   };
 }

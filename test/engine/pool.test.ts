@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Dtype } from "../../src/core/dtype.ts";
 import { AppError } from "../../src/core/errors.ts";
+import { lowRankUpdate, source } from "../../src/core/expr.ts";
 import {
   type PoolOptions,
+  type ProgramLeaf,
   runTensorTasks,
   type TensorResult,
   type TensorTask,
@@ -37,6 +39,9 @@ function file(name: string, bytes: Uint8Array): string {
   writeFileSync(path, bytes);
   return path;
 }
+
+/** A task that has an input. */
+type InputTask = TensorTask & { readonly input: ProgramLeaf };
 
 interface Outcome {
   results: TensorResult[];
@@ -94,16 +99,21 @@ function mergeTask(shape: {
     );
     return { path, offset, bytes: bytes.byteLength };
   };
-  const task: TensorTask = {
+  const leaf = (key: string, dtype: FloatDtype, shape: readonly number[]) => ({ key, dtype, shape });
+  const [left, right] = [source(0, "b"), source(0, "a")];
+  const task: InputTask = {
     name,
     dtype,
     shape: [rows, cols],
-    input: range(w, "w", 3),
+    input: { ...range(w, "w", 3), ...leaf("base w", dtype, [rows, cols]) },
     expectDigest: sha(w),
-    lora: {
-      a: { ...range(a, "a", 1), dtype: factors, rows: rank, cols, digest: sha(a) },
-      b: { ...range(b, "b", 2), dtype: factors, rows, cols: rank, digest: sha(b) },
-      scale: input.scale,
+    program: {
+      expr: lowRankUpdate({ base: "w", left, right, scale: input.scale, roundFirst: false }),
+      leaves: [
+        { ...range(b, "b", 2), ...leaf("source 0 b", factors, [rows, rank]), digest: sha(b) },
+        { ...range(a, "a", 1), ...leaf("source 0 a", factors, [rank, cols]), digest: sha(a) },
+      ],
+      numerics: "peft-1",
     },
     output: { path: file(`${name}.out`, new Uint8Array(w.byteLength + 14).fill(0xcd)), offset: 7 },
   };
@@ -118,12 +128,13 @@ function roundTrip(dtype: FloatDtype, value: number): number {
     : new Float16Array(new Uint16Array([bits]).buffer)[0]!;
 }
 
-function copyTask(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): TensorTask {
+function copyTask(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): InputTask {
+  const path = file(`${name}.in`, bytes);
   return {
     name,
     dtype,
     shape,
-    input: { path: file(`${name}.in`, bytes), offset: 0, bytes: bytes.byteLength },
+    input: { key: `base ${name}`, path, offset: 0, bytes: bytes.byteLength, dtype, shape },
     output: { path: file(`${name}.out`, new Uint8Array(0)), offset: 0 },
   };
 }
@@ -270,7 +281,7 @@ describe("copying tensors", () => {
       name: "far",
       dtype: "U8",
       shape: [4],
-      input: { path, offset, bytes: 4 },
+      input: { key: "base far", path, offset, bytes: 4, dtype: "U8", shape: [4] },
       output: { path: out, offset },
     };
     const { results } = await run([task]);
@@ -342,7 +353,8 @@ describe("what goes wrong", () => {
 
   test("shapes that do not fit their factors are a bug, not a user's error", async () => {
     const { task } = mergeTask({ name: "odd", ...shape });
-    const lora = { ...task.lora!, a: { ...task.lora!.a, cols: 19 } };
-    await expect(run([{ ...task, lora }])).rejects.toThrow(/odd: shape \[6,20\]/);
+    const [b, a] = task.program!.leaves as [ProgramLeaf, ProgramLeaf];
+    const program = { ...task.program!, leaves: [b, { ...a, shape: [2, 19] }] };
+    await expect(run([{ ...task, program }])).rejects.toThrow(/odd: shape \[6,20\]/);
   });
 });

@@ -1,6 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { bitsToNumber, mergeRow, roundToBits } from "../../src/core/numerics.ts";
+import { evaluate } from "../../src/core/evaluate.ts";
+import { leafKey, lowRankUpdate, source } from "../../src/core/expr.ts";
+import { bitsToNumber, canonical, roundToBits } from "../../src/core/numerics.ts";
 import { requirement } from "../support/require.ts";
 import { tile } from "../support/tile.ts";
 
@@ -22,19 +24,22 @@ function runOn(provider: "cpu" | "webgpu"): Float32Array {
 
 /** Largest distance from the canonical bf16 value, in units in the last place at the larger of |W| and |W'|. */
 function largestDistance(values: Float32Array): number {
-  const { columns, rank, a, b, w, scale } = tile;
+  const { rows, columns, rank, a, b, w, scale } = tile;
+  const stored = new Map([
+    ["base w", { shape: [rows, columns], values: Float64Array.from(w) }],
+    ["source 0 a", { shape: [rank, columns], values: Float64Array.from(a) }],
+    ["source 0 b", { shape: [rows, rank], values: Float64Array.from(b) }],
+  ]);
+  const [left, right] = [source(0, "b"), source(0, "a")];
+  const expr = lowRankUpdate({ base: "w", left, right, scale, roundFirst: false });
+  const merged = evaluate(expr, { whole: (leaf) => stored.get(leafKey(leaf))! }, canonical("BF16"));
   let largest = 0;
-  for (let row = 0; row < tile.rows; row++) {
-    const weight = Float64Array.from(w.subarray(row * columns, (row + 1) * columns));
-    const bRow = Float64Array.from(b.subarray(row * rank, (row + 1) * rank));
-    const canonical = mergeRow({ weight, b: bRow, a: Float64Array.from(a), scale, dtype: "BF16" });
-    for (let j = 0; j < columns; j++) {
-      const expected = bitsToNumber("BF16", canonical[j]!);
-      const actual = bitsToNumber("BF16", roundToBits("BF16", values[row * columns + j]!));
-      const operand = Math.max(Math.abs(weight[j]!), Math.abs(expected));
-      const ulp = 2 ** (Math.floor(Math.log2(operand)) - 7);
-      largest = Math.max(largest, Math.abs(actual - expected) / ulp);
-    }
+  for (const [i, value] of merged.values.entries()) {
+    const expected = bitsToNumber("BF16", roundToBits("BF16", value));
+    const actual = bitsToNumber("BF16", roundToBits("BF16", values[i]!));
+    const operand = Math.max(Math.abs(w[i]!), Math.abs(expected));
+    const ulp = 2 ** (Math.floor(Math.log2(operand)) - 7);
+    largest = Math.max(largest, Math.abs(actual - expected) / ulp);
   }
   return largest;
 }
