@@ -1,6 +1,7 @@
 import { parse } from "graphql";
 import { describe, expect, test } from "vitest";
 import { suggestOutput } from "../../web/src/pages/merge-name.ts";
+import { choicesOf, parseLayers } from "../../web/src/pages/merge-options.tsx";
 import { reproduceCli, reproduceMutation, shellQuote } from "../../web/src/pages/reproduce.ts";
 
 describe("the name suggested for a merge", () => {
@@ -40,5 +41,45 @@ describe("the commands that reproduce a merge", () => {
     });
     expect(() => parse(text)).not.toThrow();
     expect(text).toContain('{ version: { ref: "demo/a@1" }, weight: 0.5 }');
+  });
+
+  test("say every choice of the recipe that is not a default, and none that is", () => {
+    const options = {
+      dtype: "F32",
+      numerics: "exact-1",
+      ties: "peft",
+      include: { modules: ["q_proj", "v_proj"], layers: [0, 1] },
+      exclude: { modules: ".*mlp.*", layers: null },
+    };
+    expect(reproduceCli({ base: "/b", adapters: ["/a"], options })).toBe(
+      "npm run -s graftwork -- merge \\\n  --base /b \\\n  --adapter /a \\\n  --dtype fp32 \\\n  --numerics exact \\\n" +
+        "  --ties peft \\\n  --include q_proj,v_proj \\\n  --include-layers 0,1 \\\n  --exclude-pattern '.*mlp.*' \\\n  --out merged",
+    );
+    const text = reproduceMutation({ base: "b/b", adapters: [], output: "o/m", options });
+    expect(() => parse(text)).not.toThrow();
+    expect(text).toContain(
+      'choices: { dtype: F32, numerics: EXACT, ties: PEFT, include: { modules: ["q_proj","v_proj"], layers: [0,1] }, exclude: { pattern: ".*mlp.*" } }',
+    );
+    const plain = { dtype: null, numerics: "peft-1", ties: "preserve", include: null, exclude: null };
+    expect(reproduceMutation({ base: "b/b", adapters: [], output: "o/m", options: plain })).not.toContain(
+      "choices",
+    );
+  });
+});
+
+describe("the options of the merge form", () => {
+  test("become the API's choices, and nothing where all are defaults", () => {
+    expect(choicesOf({})).toBeUndefined();
+    expect(
+      choicesOf({ dtype: "F32", include: " q_proj , v_proj,", layers: "0-2,7", exclude: "lm_head" }),
+    ).toEqual({
+      dtype: "F32",
+      include: { modules: ["q_proj", "v_proj"], layers: [0, 1, 2, 7] },
+      exclude: { modules: ["lm_head"] },
+    });
+  });
+
+  test.each(["a", "3-1", "1,,2", "0-99999"])("layers %j are not understood", (text) => {
+    expect(parseLayers(text)).toBeNull();
   });
 });

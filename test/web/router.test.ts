@@ -14,6 +14,18 @@ const ROUTES: [string, Route][] = [
     "/merge?base=demo%2Fbase%401&adapter=demo%2Fa%402&output=demo%2Fm",
     { page: "merge", base: "demo/base@1", adapter: "demo/a@2", output: "demo/m" },
   ],
+  [
+    "/merge?base=b%2Fb&adapter=a%2Fa&dtype=F32&include=q_proj&layers=0-3",
+    {
+      page: "merge",
+      base: "b/b",
+      adapter: "a/a",
+      output: "",
+      dtype: "F32",
+      include: "q_proj",
+      layers: "0-3",
+    },
+  ],
   ["/merge", { page: "merge", base: "", adapter: "", output: "" }],
   ["/import", { page: "import" }],
   ["/jobs/0199b1c2-7a10-7000-8000-000000000000", { page: "job", id: "0199b1c2-7a10-7000-8000-000000000000" }],

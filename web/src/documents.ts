@@ -266,11 +266,15 @@ export interface PlanData {
 
 /** What every client is told of a plan, less the small files, and a few of the tensors it touches. */
 export interface Plan extends Omit<PlanFacts, "files"> {
+  /** Adapted modules that include and exclude leave as they are. */
+  readonly leftOut: readonly string[];
   readonly touched: {
     readonly nodes: readonly ({
       readonly tensor: string;
-      readonly rank: number;
-      readonly scale: number;
+      readonly rank: number | null;
+      readonly scale: number | null;
+      /** "LoRA", "DoRA", "IA3", "bias", … */
+      readonly change: string;
     } | null)[];
   } | null;
 }
@@ -285,7 +289,7 @@ export const planDocument: Document<PlanData, { input: MergePlanInput }> = docum
         runnable refusals { code message subject } warnings { code message subject }
         recipe { digest } tensorCount touchedCount bytesToRead bytesToWrite
         tokenizer { from differences }
-        touched(first: 5) { nodes { tensor rank scale } }
+        leftOut touched(first: 5) { nodes { tensor change rank scale } }
         outputs { path sizeBytes }
         cachedVersion { ref }
       }

@@ -6,6 +6,10 @@ export const KINDS = ["BASE", "ADAPTER", "MERGED", "QUANTIZED"] as const satisfi
 export const VERSION_TABS = ["overview", "lineage", "tensors", "recipe"] as const;
 export type VersionTab = (typeof VERSION_TABS)[number];
 
+/** What a merge form may say beyond its inputs; absent: the default. */
+export const MERGE_OPTIONS = ["dtype", "numerics", "ties", "include", "exclude", "layers"] as const;
+export type MergeOption = (typeof MERGE_OPTIONS)[number];
+
 /** Every state of the console that can be linked to; `formatRoute` and `parseRoute` are inverses. */
 export type Route =
   | { readonly page: "models"; readonly kind: ModelKind | null; readonly after: string | null }
@@ -15,7 +19,12 @@ export type Route =
       readonly tab: VersionTab;
       readonly after: string | null;
     }
-  | { readonly page: "merge"; readonly base: string; readonly adapter: string; readonly output: string }
+  | ({
+      readonly page: "merge";
+      readonly base: string;
+      readonly adapter: string;
+      readonly output: string;
+    } & Partial<Record<MergeOption, string>>)
   | { readonly page: "import" }
   | { readonly page: "job"; readonly id: string }
   | { readonly page: "signin"; readonly next: string | null }
@@ -49,10 +58,16 @@ export function parseRoute(address: string): Route {
         base: get("base") ?? "",
         adapter: get("adapter") ?? "",
         output: get("output") ?? "",
+        ...Object.fromEntries(MERGE_OPTIONS.flatMap((key) => (get(key) ? [[key, get(key)]] : []))),
       };
     }
   }
   return { page: "missing", path: pathname };
+}
+
+/** The options that a route sets, in a fixed order. */
+export function mergeOptions(route: Partial<Record<MergeOption, string>>): Record<string, string> {
+  return Object.fromEntries(MERGE_OPTIONS.flatMap((key) => (route[key] ? [[key, route[key]]] : [])));
 }
 
 /** The address (path and query) of a route. */
@@ -66,7 +81,7 @@ export function formatRoute(route: Route): string {
       return `/models/${path}${query({ tab, after: route.after })}`;
     }
     case "merge":
-      return `/merge${query({ base: route.base, adapter: route.adapter, output: route.output })}`;
+      return `/merge${query({ base: route.base, adapter: route.adapter, output: route.output, ...mergeOptions(route) })}`;
     case "import":
       return "/import";
     case "job":

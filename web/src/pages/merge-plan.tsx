@@ -60,11 +60,25 @@ function PlanFacts({ plan }: { readonly plan: Plan }) {
         <dd>
           {formatWhole(plan.touchedCount)} of {formatWhole(plan.tensorCount)} change, the rest is copied
         </dd>
+        {plan.leftOut.length > 0 && (
+          <>
+            <dt>Left out</dt>
+            <dd>
+              {formatWhole(plan.leftOut.length)} adapted modules stay as in the base{" "}
+              <span className="muted">
+                (<code>{plan.leftOut[0]}</code>
+                {plan.leftOut.length > 1 && ", …"})
+              </span>
+            </dd>
+          </>
+        )}
         {sample && (
           <>
             <dt>Update</dt>
             <dd>
-              rank {sample.rank}, scale {Number(sample.scale.toPrecision(4))}{" "}
+              {sample.change}
+              {sample.rank !== null && `, rank ${sample.rank}`}
+              {sample.scale !== null && `, scale ${Number(sample.scale.toPrecision(4))}`}{" "}
               <span className="muted">
                 (of <code>{sample.tensor}</code>)
               </span>

@@ -2,7 +2,7 @@ import { type FormEvent, useMemo, useRef, useState } from "react";
 import type { MergePlanInput, ModelKind } from "../../../src/client/types.ts";
 import { ask, newKey } from "../api.ts";
 import { mergeStartDocument, modelsDocument, type Refusal } from "../documents.ts";
-import { navigate, type Route } from "../router.ts";
+import { mergeOptions, navigate, type Route } from "../router.ts";
 import { type Option, SelectField, TextField } from "../ui/field.tsx";
 import { formatCount, sentence, words } from "../ui/format.ts";
 import { Link } from "../ui/link.tsx";
@@ -10,6 +10,7 @@ import { Failure, Notice, UserErrors } from "../ui/notice.tsx";
 import { Page } from "../ui/page.tsx";
 import { useQuery, useSettled } from "../ui/query.ts";
 import { suggestOutput } from "./merge-name.ts";
+import { choicesOf, MergeOptions, type MergeOptionValues, parseLayers } from "./merge-options.tsx";
 import { PlanView, usePlan } from "./merge-plan.tsx";
 
 type MergeRoute = Extract<Route, { page: "merge" }>;
@@ -21,7 +22,11 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
   const [edited, setEdited] = useState(route.output !== "");
   const output = edited ? route.output : suggestOutput(route.base, route.adapter);
   const set = (change: Partial<MergeRoute>) => navigate({ ...route, ...change }, { replace: true });
-  const input = useMemo(() => planInput(route.base, route.adapter), [route.base, route.adapter]);
+  const options = JSON.stringify(mergeOptions(route));
+  const input = useMemo(
+    () => planInput(route.base, route.adapter, JSON.parse(options)),
+    [route.base, route.adapter, options],
+  );
   const settled = useSettled(input, 150);
   const plan = usePlan(settled);
   const planning = plan.loading || settled !== input;
@@ -66,6 +71,7 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
             hint="owner/name. A name that exists gets a new version."
             problem={start.errors.find(isAboutOutput)?.message ?? null}
           />
+          <MergeOptions values={route} onChange={(change) => set(change)} />
           {bases.error || adapters.error ? <Failure error={bases.error ?? adapters.error} /> : null}
           <UserErrors
             title="The merge was not started"
@@ -103,9 +109,15 @@ function NoneYet({ what }: { readonly what: string }) {
 
 const isAboutOutput = (error: Refusal) => error.field?.includes("output") === true;
 
-function planInput(base: string, adapter: string): MergePlanInput | null {
+function planInput(base: string, adapter: string, options: MergeOptionValues): MergePlanInput | null {
   if (base === "" || adapter === "") return null;
-  return { base: { version: { ref: base } }, sources: [{ version: { ref: adapter } }] };
+  if (options.layers && parseLayers(options.layers) === null) return null;
+  const choices = choicesOf(options);
+  return {
+    base: { version: { ref: base } },
+    sources: [{ version: { ref: adapter } }],
+    ...(choices && { choices }),
+  };
 }
 
 interface Readiness {

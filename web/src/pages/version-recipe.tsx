@@ -1,6 +1,6 @@
 import type { VersionFacts } from "../documents.ts";
 import { CodeBlock, CopyButton } from "../ui/copy.tsx";
-import { reproduceCli, reproduceMutation, verifyCli } from "./reproduce.ts";
+import { type RecipeOptions, reproduceCli, reproduceMutation, verifyCli } from "./reproduce.ts";
 
 interface RecipeProps {
   readonly version: VersionFacts;
@@ -36,6 +36,7 @@ export function RecipePanel({ version, recipe }: RecipeProps) {
               text={reproduceCli({
                 base: base.location ?? "BASE_FOLDER",
                 adapters: adapters.map((edge) => edge.node!.location ?? "ADAPTER_FOLDER"),
+                options: recipe.document as RecipeOptions,
               })}
             />
             <CodeBlock
@@ -44,6 +45,7 @@ export function RecipePanel({ version, recipe }: RecipeProps) {
                 base: base.ref,
                 adapters: adapters.map((edge) => ({ ref: edge.node!.ref, weight: edge.weight })),
                 output: version.model?.name ?? "owner/name",
+                options: recipe.document as RecipeOptions,
               })}
             />
           </>
