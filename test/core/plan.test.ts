@@ -184,8 +184,8 @@ describe("a plan", () => {
       ["UNSUPPORTED_VARIANT", "use_dora"],
       ["BAD_ADAPTER_CONFIG", "use_rslora"],
       ["BAD_ADAPTER_CONFIG", "r"],
-      ["BAD_ADAPTER_CONFIG", "lora_alpha"],
       ["BAD_ADAPTER_CONFIG", 'rank_pattern["q_proj"]'],
+      ["BAD_ADAPTER_CONFIG", "lora_alpha"],
       ["UNSUPPORTED_PATTERN", "adapter_config.json alpha_pattern"],
       ["BAD_ADAPTER_CONFIG", "exclude_modules"],
     ]);

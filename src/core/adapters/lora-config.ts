@@ -1,6 +1,6 @@
 import { AppError, type Finding, type Report } from "../errors.ts";
-import { isJsonObject, isUnset, type Json, type JsonObject } from "../json.ts";
-import { compilePatternKey, firstMatch, type Pattern } from "../patterns.ts";
+import type { Json, JsonObject } from "../json.ts";
+import { fieldFinding, fieldProblems, knownFields, type Refusal, readPatterned } from "./config.ts";
 import { badField, readTargets } from "./module-names.ts";
 
 /** The fields of an adapter_config.json that a LoRA merge reads, after PEFT's defaults. */
@@ -17,14 +17,11 @@ export interface LoraConfig {
 }
 
 /** Known fields without influence on a merge of LoRA factors into linear layers. */
-const WITHOUT_EFFECT = new Set(
-  (
-    "peft_type task_type auto_mapping base_model_name_or_path revision inference_mode peft_version r lora_alpha " +
-    "use_rslora rank_pattern alpha_pattern target_modules exclude_modules layers_to_transform layers_pattern " +
+const WITHOUT_EFFECT = knownFields(
+  "r lora_alpha use_rslora rank_pattern alpha_pattern " +
     // PEFT overrides fan_in_fan_out by layer type and saves whatever the last layer left there.
     "fan_in_fan_out lora_dropout init_lora_weights loftq_config eva_config corda_config lora_ga_config " +
-    "qalora_group_size megatron_core runtime_config lora_bias bias ensure_weight_tying"
-  ).split(" "),
+    "qalora_group_size megatron_core runtime_config lora_bias bias ensure_weight_tying",
 );
 
 /** Fields that are read as true or false and have to be one of the two. */
@@ -34,7 +31,7 @@ const LATER =
   "this release merges plain LoRA on linear layers only; merge it with PEFT and import the result";
 
 /** Known fields that change the arithmetic or the set of tensors, with the refusal when they are set. */
-const REFUSED_WHEN_SET: Readonly<Record<string, readonly [code: string, why: string]>> = {
+const REFUSED_WHEN_SET: Readonly<Record<string, Refusal>> = {
   use_dora: ["UNSUPPORTED_VARIANT", `DoRA rescales every row: ${LATER}`],
   use_qalora: [
     "UNSUPPORTED_VARIANT",
@@ -66,28 +63,10 @@ const PLAIN_INITS = new Set<Json>([true, false, "gaussian", "eva", "orthogonal"]
 
 /** Every reason why this config cannot be merged as plain LoRA. */
 export function loraConfigProblems(config: JsonObject): Finding[] {
-  const problems: Finding[] = [];
-  const add = (code: string, field: string, message: string) =>
-    problems.push({ code, subject: field, message: `adapter_config.json: ${message}.` });
-  for (const [field, value] of Object.entries(config)) {
-    const refused = Object.hasOwn(REFUSED_WHEN_SET, field) ? REFUSED_WHEN_SET[field] : undefined;
-    if (refused) {
-      if (!isUnset(value)) add(refused[0], field, `${field} is set: ${refused[1]}`);
-    } else if (!WITHOUT_EFFECT.has(field) && !isUnset(value)) {
-      add(
-        "UNKNOWN_CONFIG_FIELD",
-        field,
-        `${field} = ${JSON.stringify(value).slice(0, 80)} is not a field known here and may change the arithmetic; ` +
-          "remove it if it does not, or merge with the PEFT version that wrote it",
-      );
-    }
-  }
+  const problems = fieldProblems(config, { known: WITHOUT_EFFECT, refused: REFUSED_WHEN_SET });
   if (config.bias !== undefined && config.bias !== "none") {
-    add(
-      "UNSUPPORTED_VARIANT",
-      "bias",
-      `bias = ${JSON.stringify(config.bias)} carries bias tensors: ${LATER}`,
-    );
+    const sentence = `bias = ${JSON.stringify(config.bias)} carries bias tensors: ${LATER}`;
+    problems.push(fieldFinding("UNSUPPORTED_VARIANT", "bias", sentence));
   }
   for (const field of FLAGS) {
     // Python takes 1 and "false" for true; here they would be read as false and scale by something else.
@@ -127,13 +106,11 @@ function initProblems(init: Json | undefined): Finding[] {
  * @param report takes BAD_ADAPTER_CONFIG and UNSUPPORTED_PATTERN, every one; absent: the first one is thrown
  */
 export function readLoraConfig(config: JsonObject, report: Report = raise): LoraConfig {
-  const rank = readNumber(config, "r", report);
-  const alpha = readNumber(config, "lora_alpha", report);
-  const ranks = readPatterns(config, "rank_pattern", report);
-  const alphas = readPatterns(config, "alpha_pattern", report);
-  const alphaOf = (module: string) => firstMatch(alphas, module, alpha);
+  const rankOf = readPatterned(config, { field: "r", fallback: 8, patterns: "rank_pattern" }, report);
+  const alpha = { field: "lora_alpha", fallback: 8, patterns: "alpha_pattern" };
+  const alphaOf = readPatterned(config, alpha, report);
   return {
-    rankOf: (module) => firstMatch(ranks, module, rank),
+    rankOf,
     alphaOf,
     scaleOf: (module, r) => alphaOf(module) / (config.use_rslora === true ? Math.sqrt(r) : r),
     targets: readTargets(config, report),
@@ -143,36 +120,4 @@ export function readLoraConfig(config: JsonObject, report: Report = raise): Lora
 
 function raise({ code, message, subject }: Finding): never {
   throw new AppError(code, message, subject === undefined ? {} : { field: subject });
-}
-
-/** PEFT's default of both `r` and `lora_alpha`, for an absent field only: null is nothing that PEFT could divide. */
-const DEFAULT_NUMBER = 8;
-
-function readNumber(config: JsonObject, field: "r" | "lora_alpha", report: Report): number {
-  const value = config[field];
-  if (value === undefined) return DEFAULT_NUMBER;
-  if (isNumber(value)) return value;
-  report(badField(field, value, "a finite number"));
-  return DEFAULT_NUMBER;
-}
-
-/** JSON has no infinity, but 1e999 is read as one. */
-function isNumber(value: Json): value is number {
-  return typeof value === "number" && Number.isFinite(value);
-}
-
-function readPatterns(config: JsonObject, field: string, report: Report) {
-  const value = config[field];
-  const patterns: { pattern: Pattern; value: number }[] = [];
-  if (isUnset(value)) return patterns;
-  if (!isJsonObject(value)) {
-    report(badField(field, value, "an object of numbers"));
-    return patterns;
-  }
-  for (const [key, number] of Object.entries(value)) {
-    const pattern = compilePatternKey(key, `adapter_config.json ${field}`, report);
-    if (isNumber(number)) patterns.push({ pattern, value: number });
-    else report(badField(`${field}["${key}"]`, number, "a finite number"));
-  }
-  return patterns;
 }
