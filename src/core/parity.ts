@@ -93,8 +93,10 @@ function structureChecks({ plan, written, files }: CheckInput): Check[] {
   ];
 }
 
-function weightChecks({ outcomes, sampled }: CheckInput): Check[] {
-  const untouched = outcomes.filter((o) => !o.touched);
+function weightChecks({ plan, outcomes, sampled }: CheckInput): Check[] {
+  // A cast changes the bytes of every tensor; its values are sampled like those of touched ones.
+  const cast = new Set(plan.steps.filter((s) => s.input && s.input.dtype !== s.dtype).map((s) => s.tensor));
+  const untouched = outcomes.filter((o) => !o.touched && !cast.has(o.tensor));
   const moved = untouched.filter((o) => o.inputDigest !== o.outputDigest).map((o) => o.tensor);
   const touched = outcomes.filter((o) => o.touched);
   const infinite = touched.filter((o) => o.stats.nonFinite > 0).map((o) => o.tensor);
