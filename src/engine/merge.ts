@@ -201,7 +201,7 @@ function outcomesOf(
       tensor: step.tensor,
       touched: step.expr !== null,
       inputDigest: result.inputDigest,
-      outputDigest: result.outputDigest,
+      outputDigest: result.outputDigest!,
       inputStats: result.inputStats,
       stats: result.outputStats,
       changed: result.changed,
@@ -307,7 +307,7 @@ async function describeOutput(
   const facts = await readCheckpoint(staging, { roots: null });
   return withResults(facts, ({ name }) => {
     const { outputDigest, outputStats } = results.get(name)!;
-    return { digest: outputDigest, stats: outputStats };
+    return { digest: outputDigest!, stats: outputStats };
   });
 }
 

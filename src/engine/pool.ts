@@ -36,6 +36,13 @@ export interface Program {
   readonly numerics: Recipe["numerics"];
 }
 
+/** What reading all of a tensor would tell. */
+export interface KnownTensor {
+  /** `sha256:…` */
+  readonly digest: string;
+  readonly stats: TensorStats;
+}
+
 /** What to do with one tensor: copy it, compute it, or only hash it. */
 export interface TensorTask {
   /** Unique among the tasks of a run. */
@@ -47,6 +54,10 @@ export interface TensorTask {
   readonly input: ProgramLeaf | null;
   /** `sha256:…` of the input; another digest is INPUT_CHANGED (found after the last tile was written). */
   readonly expectDigest?: string;
+  /** What is known of the input, whose file is as it was when this was learnt: it is not hashed again. */
+  readonly known?: KnownTensor;
+  /** `none`: nothing is hashed, for measurements; the digests of the result are null. Default: `all`. */
+  readonly digests?: "all" | "none";
   /** Into BF16, F16 or F32 only. Absent: a plain copy of the input. */
   readonly program?: Program;
   /** Where the result goes, in a file that exists. Absent: only digests are made. */
@@ -57,10 +68,10 @@ export interface TensorTask {
 
 export interface TensorResult {
   readonly name: string;
-  /** `null` without an input. */
+  /** `null` without an input, and without digests. */
   readonly inputDigest: string | null;
-  /** Equal to `inputDigest` for a plain copy. */
-  readonly outputDigest: string;
+  /** Equal to `inputDigest` for a plain copy; `null` only without digests. */
+  readonly outputDigest: string | null;
   readonly compareDigest: string | null;
   readonly inputStats: TensorStats;
   readonly outputStats: TensorStats;

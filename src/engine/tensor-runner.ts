@@ -74,8 +74,8 @@ export class TensorRunner {
       inputDigest: done.inputDigest,
       outputDigest: done.outputDigest,
       compareDigest,
-      inputStats: summary(done.inputSum, elementCount(task.input?.shape ?? [0])),
-      outputStats: summary(done.outputSum, elements),
+      inputStats: task.known?.stats ?? summary(done.inputSum, elementCount(task.input?.shape ?? [0])),
+      outputStats: isCopy(task) && task.known ? task.known.stats : summary(done.outputSum, elements),
       changed: done.changed,
       elements,
     };
@@ -84,18 +84,26 @@ export class TensorRunner {
   #copy(task: TensorTask) {
     const { input } = task;
     if (!input) throw new Error(`${task.name} has neither an input nor a program`);
-    const { digest, sum } = this.#readThrough(input, (at, bytes) => {
-      if (task.output) this.#write(task.output, at, bytes);
-    });
+    const { digest, sum } = this.#readThrough(
+      input,
+      (at, bytes) => {
+        if (task.output) this.#write(task.output, at, bytes);
+      },
+      task,
+    );
     checkInput(task, digest);
     return { inputDigest: digest, outputDigest: digest, inputSum: sum, outputSum: sum, changed: 0 };
   }
 
   /** Reads a stored tensor once, tile by tile, for its digest and statistics; each tile lies at TILE_AT for `each`. */
-  #readThrough(tensor: ProgramLeaf, each: (at: number, bytes: number) => void) {
-    const hash = createHash("sha256");
+  #readThrough(
+    tensor: ProgramLeaf,
+    each: (at: number, bytes: number) => void,
+    { known, digests }: Pick<TensorTask, "known" | "digests"> = {},
+  ) {
+    const hash = known || digests === "none" ? null : createHash("sha256");
     const { dtype } = tensor;
-    const sum = isMergeable(dtype) ? emptySum() : null;
+    const sum = isMergeable(dtype) && !known ? emptySum() : null;
     const width = DTYPE_BITS[dtype] / 8;
     if (sum && tensor.bytes !== elementCount(tensor.shape) * width) throw badShape(tensor.key, tensor.shape);
     for (let at = 0; at < tensor.bytes; at += TILE_BYTES) {
@@ -107,21 +115,24 @@ export class TensorRunner {
       each(at, bytes);
       this.#hooks.advance(bytes);
     }
-    return { digest: finish(hash), sum };
+    return { digest: known?.digest ?? finish(hash), sum };
   }
 
   /** Computes the whole tensor at once, in memory: for expressions that no kernel streams. */
   #whole(task: TensorTask) {
     const { dtype } = task;
     if (!isMergeable(dtype)) throw new Error(`${task.name}: a ${dtype} tensor cannot be computed`);
-    const load = (leaf: ProgramLeaf) => {
+    const { digests } = task;
+    const load = (
+      leaf: ProgramLeaf,
+      of: Pick<TensorTask, "known" | "digests"> = { digests: digests ?? "all" },
+    ) => {
       const bytes = new Uint8Array(leaf.bytes);
-      const { digest, sum } = this.#readThrough(leaf, (at, count) =>
-        bytes.set(this.#kernels.bytes(TILE_AT, count), at),
-      );
+      const keep = (at: number, count: number) => bytes.set(this.#kernels.bytes(TILE_AT, count), at);
+      const { digest, sum } = this.#readThrough(leaf, keep, of);
       return { bytes, digest, sum };
     };
-    const read = task.input && load(task.input);
+    const read = task.input && load(task.input, task);
     if (read) checkInput(task, read.digest);
     const start = performance.now();
     const output = computeWhole(task, read?.bytes ?? null, (leaf) => {
@@ -131,7 +142,7 @@ export class TensorRunner {
     });
     this.timings.compute += performance.now() - start;
     const outputSum = emptySum();
-    const hash = createHash("sha256");
+    const hash = startHash(task);
     for (let at = 0; at < output.bytes.byteLength; at += TILE_BYTES) {
       const tile = output.bytes.subarray(at, at + TILE_BYTES);
       this.#hooks.checkStopped();
@@ -157,9 +168,9 @@ export class TensorRunner {
     if (!isMergeable(dtype)) throw new Error(`${task.name}: a ${dtype} tensor cannot take a LoRA update`);
     checkShapes(task, lora);
     const width = DTYPE_BITS[dtype] / 8;
-    const input = createHash("sha256");
-    const output = createHash("sha256");
-    const factor = createHash("sha256");
+    const input = task.known ? null : startHash(task);
+    const output = startHash(task);
+    const factor = startHash(task);
     const inputSum = emptySum();
     const outputSum = emptySum();
     let changed = 0;
@@ -172,7 +183,7 @@ export class TensorRunner {
       if (tile.col === 0) this.#loadB(lora.b, factor, tile.row, tile.rows);
       this.#read(source, at, TILE_AT, bytes);
       this.#hash(input, TILE_AT, bytes);
-      this.#count(inputSum, dtype, TILE_AT, elements);
+      if (!task.known) this.#count(inputSum, dtype, TILE_AT, elements);
       const start = performance.now();
       changed += this.#kernels.merge({
         dtype,
@@ -190,7 +201,7 @@ export class TensorRunner {
       if (task.output) this.#write(task.output, at, bytes);
       this.#hooks.advance(bytes);
     }
-    const inputDigest = finish(input);
+    const inputDigest = task.known?.digest ?? finish(input);
     checkInput(task, inputDigest);
     checkFactor(task, lora.b.leaf, finish(factor));
     return { inputDigest, outputDigest: finish(output), inputSum, outputSum, changed };
@@ -202,7 +213,7 @@ export class TensorRunner {
     const width = DTYPE_BITS[dtype] / 8;
     const chunk = TILE_BYTES / 4;
     this.#kernels.reserve(PANELS_AT + panelBytes(rank, cols));
-    const hash = createHash("sha256");
+    const hash = startHash(task);
     const deep = Math.max(1, Math.floor(chunk / Math.max(1, cols)));
     for (let k = 0; k < rank; k += deep) {
       const rows = Math.min(deep, rank - k);
@@ -221,7 +232,7 @@ export class TensorRunner {
   }
 
   /** Reads the rows of B that belong to a tile; every row is read once, in order, so the digest comes along. */
-  #loadB(b: Factor, hash: Hash, row: number, rows: number): void {
+  #loadB(b: Factor, hash: Hash | null, row: number, rows: number): void {
     const width = DTYPE_BITS[b.dtype] / 8;
     const bytes = rows * b.cols * width;
     this.#read(b.leaf, row * b.cols * width, RAW_AT, bytes);
@@ -238,7 +249,7 @@ export class TensorRunner {
       this.#hash(hash, TILE_AT, bytes);
       this.#hooks.advance(bytes);
     }
-    return finish(hash);
+    return finish(hash)!;
   }
 
   #read(range: TensorRange, at: number, to: number, bytes: number): void {
@@ -255,7 +266,8 @@ export class TensorRunner {
     this.#hooks.wrote();
   }
 
-  #hash(hash: Hash, at: number, bytes: number): void {
+  #hash(hash: Hash | null, at: number, bytes: number): void {
+    if (!hash) return;
     const start = performance.now();
     hash.update(this.#kernels.bytes(at, bytes));
     this.timings.hash += performance.now() - start;
@@ -303,17 +315,25 @@ function summary(sum: Sum | null, elements: number): TensorStats {
   return { absmax: sum.absmax, rms: Math.sqrt(sum.squares / sum.finite), nonFinite };
 }
 
-function finish(hash: Hash): string {
-  return `sha256:${hash.digest("hex")}`;
+function isCopy(task: TensorTask): boolean {
+  return task.program === undefined;
 }
 
-function checkInput(task: TensorTask, digest: string): void {
-  if (task.expectDigest === undefined || task.expectDigest === digest) return;
+function startHash({ digests }: TensorTask): Hash | null {
+  return digests === "none" ? null : createHash("sha256");
+}
+
+function finish(hash: Hash | null): string | null {
+  return hash && `sha256:${hash.digest("hex")}`;
+}
+
+function checkInput(task: TensorTask, digest: string | null): void {
+  if (digest === null || task.expectDigest === undefined || task.expectDigest === digest) return;
   throw changed(`Tensor "${task.name}"`, task.input!.path, { expected: task.expectDigest, actual: digest });
 }
 
-function checkFactor(task: TensorTask, leaf: ProgramLeaf, digest: string): void {
-  if (leaf.digest === undefined || leaf.digest === digest) return;
+function checkFactor(task: TensorTask, leaf: ProgramLeaf, digest: string | null): void {
+  if (digest === null || leaf.digest === undefined || leaf.digest === digest) return;
   throw changed(`A factor of tensor "${task.name}" (${leaf.key})`, leaf.path, {
     expected: leaf.digest,
     actual: digest,
