@@ -1,4 +1,8 @@
 import type { Arithmetic, NdArray } from "./evaluate.ts";
+import { BANK } from "./functions-bank.ts";
+import { ELEMENTWISE } from "./functions-elementwise.ts";
+import { ROAD_FUNCTIONS } from "./functions-road.ts";
+import { SPARSE } from "./functions-sparse.ts";
 
 type Params = Readonly<Record<string, number>>;
 
@@ -7,8 +11,17 @@ export interface ExprFunction {
   shape(args: readonly (readonly number[])[], params: Params): readonly number[];
   /** Row i (axis 0) of the value depends only on row i of the first argument, and on the others as a whole. */
   readonly rowwise?: boolean;
+  /** Further arguments, by position, of which row i depends only on their row i too. */
+  readonly alongside?: readonly number[];
+  /** Of a function whose params say which rows its value has: the params for rows start … stop-1 of it alone. */
+  cut?(params: Params, start: number, stop: number): Params;
   value(args: readonly NdArray[], params: Params, arithmetic: Arithmetic): NdArray;
 }
 
 /** By name. A kind that needs one adds it here, with its formula in the docstring. */
-export const FUNCTIONS: Readonly<Record<string, ExprFunction>> = {};
+export const FUNCTIONS: Readonly<Record<string, ExprFunction>> = {
+  ...BANK,
+  ...ELEMENTWISE,
+  ...ROAD_FUNCTIONS,
+  ...SPARSE,
+};

@@ -1,4 +1,4 @@
-import { children, concat, type Expr, permute, repeat, reshape, setRows, slice } from "./expr.ts";
+import { concat, type Expr, permute, repeat, reshape, setRows, slice } from "./expr.ts";
 import { FUNCTIONS } from "./functions.ts";
 import { type ShapeLookup, shapeOf } from "./shapes.ts";
 
@@ -61,10 +61,13 @@ export function rowsOf(expr: Expr, start: number, stop: number, shapes: ShapeLoo
       );
     }
     case "call": {
-      const [first, ...more] = children(expr);
-      return FUNCTIONS[expr.name]?.rowwise === true
-        ? { ...expr, args: [cut(first!), ...more] }
-        : whole(expr, start, stop);
+      const { rowwise = false, alongside = [], cut: cutParams } = FUNCTIONS[expr.name] ?? {};
+      if (!rowwise && !cutParams) return whole(expr, start, stop);
+      return {
+        ...expr,
+        args: expr.args.map((arg, i) => (rowwise && (i === 0 || alongside.includes(i)) ? cut(arg) : arg)),
+        params: cutParams ? cutParams(expr.params, start, stop) : expr.params,
+      };
     }
     default:
       return whole(expr, start, stop);
