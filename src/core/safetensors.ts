@@ -8,6 +8,8 @@ export const MAX_HEADER_BYTES = 100_000_000;
 /** Far above any real checkpoint (a 1-trillion MoE in per-expert layout has about 100,000). */
 export const MAX_TENSORS = 200_000;
 export const MAX_DIMS = 8;
+/** Names stand in messages and records; real ones end at a few hundred characters. */
+export const MAX_NAME_LENGTH = 2000;
 
 export interface TensorHeader {
   readonly name: string;
@@ -92,6 +94,7 @@ function parseMetadata(source: ByteSource, value: unknown): Record<string, strin
 function parseTensor(source: ByteSource, name: string, entry: unknown, dataStart: number): TensorHeader {
   const say = (why: string) => bad(source, `tensor "${name}" ${why}`);
   if (!isJsonObject(entry)) throw say("has no description");
+  if (name.length > MAX_NAME_LENGTH) throw say(`has a name of over ${MAX_NAME_LENGTH} characters`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (!isDtype(dtype)) throw say(`has the unknown dtype ${JSON.stringify(dtype)}`);
   if (!isCounts(shape)) throw say("has a shape that is not a list of whole numbers");
