@@ -3,10 +3,13 @@ import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import type { Dtype } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
 import { type Expr, leaves } from "../expr.ts";
+import { foreignConfig, foreignFormat, foreignKeys } from "../foreign.ts";
 import type { Json, JsonObject } from "../json.ts";
 import type { Recipe } from "../recipe.ts";
 import { refuseKind } from "./kinds.ts";
 import { parseLora } from "./lora.ts";
+import { parseMlx } from "./mlx.ts";
+import { badField } from "./module-names.ts";
 
 /** What a kind needs to turn an adapter into expressions: headers and configs, no bytes. */
 export interface AdapterInput {
@@ -61,20 +64,25 @@ const KINDS: Readonly<Record<string, Parser>> = { LORA: parseLora };
 
 /** Turns an adapter into one expression for each tensor it changes, or says why it cannot. */
 export function parseAdapter(input: AdapterInput): ParsedAdapter {
-  const peftType = input.config.peft_type;
-  if (typeof peftType !== "string") {
-    const message = `adapter_config.json: peft_type must be a string, found ${JSON.stringify(peftType)}.`;
-    return {
-      targets: [],
-      warnings: [],
-      problems: [{ code: "BAD_ADAPTER_CONFIG", subject: "peft_type", message }],
-    };
-  }
-  const parse = Object.hasOwn(KINDS, peftType) ? KINDS[peftType] : undefined;
-  if (!parse) return { targets: [], warnings: [], problems: [refuseKind(peftType)] };
+  const parse = parserOf(input);
+  if (typeof parse !== "function") return { targets: [], warnings: [], problems: [parse] };
   const parsed = parse(input);
   return { ...parsed, problems: [...parsed.problems, ...orphans(input, parsed)] };
 }
+
+/** Who reads the adapter, or why nobody does. Files of other ecosystems may stand in PEFT's place, by name or config. */
+function parserOf({ config, tensors }: AdapterInput): Parser | Finding {
+  const foreign = foreignConfig(config);
+  if (foreign === "mlx") return parseMlx;
+  if (foreign) return foreignFormat(foreign, "adapter_config.json");
+  const keys = foreignKeys(tensors.map(({ name }) => name));
+  if (keys) return foreignFormat(keys, "the adapter's file");
+  const peftType = config.peft_type;
+  if (typeof peftType !== "string") return badField("peft_type", peftType, "a string");
+  return (Object.hasOwn(KINDS, peftType) ? KINDS[peftType] : undefined) ?? refuseKind(peftType);
+}
+
+const MAX_EXPLAINED = 1000;
 
 /** Every adapter tensor must have a part in the merge: what nothing uses is training that would be lost. */
 function orphans({ tensors, source }: AdapterInput, parsed: ParsedAdapter): Finding[] {
@@ -87,6 +95,8 @@ function orphans({ tensors, source }: AdapterInput, parsed: ParsedAdapter): Find
     }
   }
   const explained = parsed.problems.flatMap(({ subject }) => (subject === undefined ? [] : [subject]));
+  // Reasons enough; each tensor would be compared with each of them.
+  if (explained.length > MAX_EXPLAINED) return [];
   return tensors
     .filter(({ name }) => !used.has(name) && !explained.some((subject) => name.includes(subject)))
     .map(({ name }) => orphan(name, "nothing in the merge uses it"));
