@@ -1,6 +1,7 @@
 // AssemblyScript. Fused multiply-add of four floats, by the processor or by hand.
 //
-// The mode is a marker type, chosen at compile time: `f32` uses relaxed_madd, `f64` the emulation.
+// The mode is a marker type, chosen at compile time: `f32` uses relaxed_madd, `f64` the emulation; `i32` is no fused
+// operation at all but a product and a sum, each rounded.
 
 /** a·b + c with one rounding, two lanes, given as doubles; the result still has to be demoted to float32. */
 @inline
@@ -29,6 +30,7 @@ function upper(x: v128): v128 {
 /** fma(a, b, c) per lane: the same bits in both modes (the payload of a NaN apart). */
 @inline
 export function fma4<M>(a: v128, b: v128, c: v128): v128 {
+  if (isInteger<M>()) return f32x4.add(c, f32x4.mul(a, b));
   if (sizeof<M>() == 4) return f32x4.relaxed_madd(a, b, c);
   const lo = roundToOdd(
     f64x2.promote_low_f32x4(a),

@@ -51,12 +51,18 @@ function round4to16<T>(x: v128): v128 {
   return v128.bitselect(i32x4.splat(0x7e00), v128.or(r, sign), nan);
 }
 
+/** Rounded to the storage format and widened again. */
+@inline
+export function rounded4<T>(x: v128): v128 {
+  return sizeof<T>() == 4 ? x : widenBits<T>(round4to16<T>(x));
+}
+
 @inline
 function canonicalNan(x: v128): v128 {
   return v128.bitselect(i32x4.splat(0x7fc00000), x, f32x4.ne(x, x));
 }
 
-/** Rounds eight floats and stores them at `p`; returns how many of the eight stored bit patterns changed. */
+/** Rounds eight floats and stores them at `p`, over eight stored elements; returns how many of the eight stored bit patterns changed. */
 @inline
 export function replace8<T>(p: usize, x0: v128, x1: v128): i32 {
   if (sizeof<T>() == 4) {

@@ -1,8 +1,11 @@
 // AssemblyScript entry: everything src/engine/kernels.ts may call. Pointers are byte offsets into the imported memory.
 
+import { binary, relu, roundThrough } from "./elements";
+import { accumulateDoubles, multiplyDoubles, packDoubles, roundDouble, widenDouble } from "./exact";
 import { fma4 } from "./fma";
 import { store8, widen4 } from "./formats";
 import { mergeTile } from "./merge";
+import { accumulate, addSquares, copyRuns, gatherColumns, kron, laneNorms, orderedNorms, roots } from "./rows";
 import { statistics } from "./stats";
 
 const padded: usize = memory.data(64, 16);
@@ -69,23 +72,135 @@ export function packRow(src: usize, dst: usize, cols: usize, k: usize, rank: usi
 }
 
 export function mergeBf16(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
-  return mergeTile<u16, f32>(w, rows, cols, a, b, rank, s);
+  return mergeTile<u16, f32, u8>(w, rows, cols, a, b, rank, s);
 }
 export function mergeF16(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
-  return mergeTile<i16, f32>(w, rows, cols, a, b, rank, s);
+  return mergeTile<i16, f32, u8>(w, rows, cols, a, b, rank, s);
 }
 export function mergeF32(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
-  return mergeTile<f32, f32>(w, rows, cols, a, b, rank, s);
+  return mergeTile<f32, f32, u8>(w, rows, cols, a, b, rank, s);
 }
 export function mergeBf16Emulated(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
-  return mergeTile<u16, f64>(w, rows, cols, a, b, rank, s);
+  return mergeTile<u16, f64, u8>(w, rows, cols, a, b, rank, s);
 }
 export function mergeF16Emulated(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
-  return mergeTile<i16, f64>(w, rows, cols, a, b, rank, s);
+  return mergeTile<i16, f64, u8>(w, rows, cols, a, b, rank, s);
 }
 export function mergeF32Emulated(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
-  return mergeTile<f32, f64>(w, rows, cols, a, b, rank, s);
+  return mergeTile<f32, f64, u8>(w, rows, cols, a, b, rank, s);
 }
+export function mergeBf16First(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
+  return mergeTile<u16, f32, u16>(w, rows, cols, a, b, rank, s);
+}
+export function mergeF16First(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
+  return mergeTile<i16, f32, u16>(w, rows, cols, a, b, rank, s);
+}
+export function mergeBf16FirstEmulated(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
+  return mergeTile<u16, f64, u16>(w, rows, cols, a, b, rank, s);
+}
+export function mergeF16FirstEmulated(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize, s: f32): i32 {
+  return mergeTile<i16, f64, u16>(w, rows, cols, a, b, rank, s);
+}
+
+// left · panels as floats at w.
+export function multiply(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize): void {
+  mergeTile<u8, f32, u8>(w, rows, cols, a, b, rank, 1);
+}
+export function multiplyEmulated(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize): void {
+  mergeTile<u8, f64, u8>(w, rows, cols, a, b, rank, 1);
+}
+export function multiplyUnfused(w: usize, rows: usize, cols: usize, a: usize, b: usize, rank: usize): void {
+  mergeTile<u8, i32, u8>(w, rows, cols, a, b, rank, 1);
+}
+
+// Elements whose stored bits at p differ from those at q.
+export function differing16(p: usize, q: usize, n: usize): i32 { return differing<u16>(p, q, n); }
+export function differing32(p: usize, q: usize, n: usize): i32 { return differing<u32>(p, q, n); }
+
+@inline
+function differing<W>(p: usize, q: usize, n: usize): i32 {
+  const lanes: usize = 16 / sizeof<W>();
+  const whole = n - (n % lanes);
+  let count = 0;
+  let i: usize = 0;
+  for (; i < whole; i += lanes) {
+    const other = v128.ne<W>(v128.load(p + i * sizeof<W>()), v128.load(q + i * sizeof<W>()));
+    count += popcnt(v128.bitmask<W>(other));
+  }
+  for (; i < n; i++) count += i32(load<W>(p + i * sizeof<W>()) != load<W>(q + i * sizeof<W>()));
+  return count;
+}
+
+// Steps of tile programs: element by element, in floats and in doubles.
+export function addFloats(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f32, i8>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function subFloats(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f32, i16>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function mulFloats(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f32, i32>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function divFloats(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f32, i64>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function addDoubles(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f64, i8>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function subDoubles(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f64, i16>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function mulDoubles(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f64, i32>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function divDoubles(d: usize, a: usize, ar: usize, ac: bool, b: usize, br: usize, bc: bool, rows: usize, cols: usize): void {
+  binary<f64, i64>(d, a, ar, ac, b, br, bc, rows, cols);
+}
+export function throughBf16(src: usize, dst: usize, n: usize): void { roundThrough<u16>(src, dst, n); }
+export function throughF16(src: usize, dst: usize, n: usize): void { roundThrough<i16>(src, dst, n); }
+export function reluFloats(src: usize, dst: usize, n: usize): void { relu<f32>(src, dst, n); }
+export function reluDoubles(src: usize, dst: usize, n: usize): void { relu<f64>(src, dst, n); }
+
+// … and by rows.
+export function laneNormsFused(src: usize, dst: usize, rows: usize, cols: usize): void { laneNorms<f32>(src, dst, rows, cols); }
+export function laneNormsEmulated(src: usize, dst: usize, rows: usize, cols: usize): void { laneNorms<f64>(src, dst, rows, cols); }
+export function sequenceNorms(src: usize, dst: usize, rows: usize, cols: usize): void { orderedNorms<f32, f32>(src, dst, rows, cols); }
+export function doubleNorms(src: usize, dst: usize, rows: usize, cols: usize): void { orderedNorms<f32, f64>(src, dst, rows, cols); }
+export function exactNorms(src: usize, dst: usize, rows: usize, cols: usize): void { orderedNorms<f64, f64>(src, dst, rows, cols); }
+export function addSquaresFloats(sums: usize, src: usize, rows: usize, cols: usize): void { addSquares<f32, f32>(sums, src, rows, cols); }
+export function addSquaresMixed(sums: usize, src: usize, rows: usize, cols: usize): void { addSquares<f32, f64>(sums, src, rows, cols); }
+export function addSquaresDoubles(sums: usize, src: usize, rows: usize, cols: usize): void { addSquares<f64, f64>(sums, src, rows, cols); }
+export function rootsFloats(sums: usize, dst: usize, n: usize): void { roots<f32, f32>(sums, dst, n); }
+export function rootsMixed(sums: usize, dst: usize, n: usize): void { roots<f32, f64>(sums, dst, n); }
+export function rootsDoubles(sums: usize, dst: usize, n: usize): void { roots<f64, f64>(sums, dst, n); }
+export function gatherFloats(src: usize, dst: usize, map: usize, rows: usize, from: usize, to: usize): void { gatherColumns<f32>(src, dst, map, rows, from, to); }
+export function gatherDoubles(src: usize, dst: usize, map: usize, rows: usize, from: usize, to: usize): void { gatherColumns<f64>(src, dst, map, rows, from, to); }
+export { copyRuns };
+export function kronFloats(d: usize, l: usize, lc: usize, r: usize, rr: usize, rc: usize, first: usize, rows: usize): void {
+  kron<f32>(d, l, lc, r, rr, rc, first, rows);
+}
+export function kronDoubles(d: usize, l: usize, lc: usize, r: usize, rr: usize, rc: usize, first: usize, rows: usize): void {
+  kron<f64>(d, l, lc, r, rr, rc, first, rows);
+}
+export function accumulateFused(sums: usize, left: usize, lr: usize, m: usize, tile: usize, rows: usize, cols: usize): void {
+  accumulate<f32>(sums, left, lr, m, tile, rows, cols);
+}
+export function accumulateEmulated(sums: usize, left: usize, lr: usize, m: usize, tile: usize, rows: usize, cols: usize): void {
+  accumulate<f64>(sums, left, lr, m, tile, rows, cols);
+}
+export function accumulateUnfused(sums: usize, left: usize, lr: usize, m: usize, tile: usize, rows: usize, cols: usize): void {
+  accumulate<i32>(sums, left, lr, m, tile, rows, cols);
+}
+export { accumulateDoubles };
+
+// Exact arithmetic.
+export function widenDoubleBf16(src: usize, dst: usize, n: usize): void { widenDouble<u16>(src, dst, n); }
+export function roundDoubleBf16(src: usize, dst: usize, n: usize): void { roundDouble<u16>(src, dst, n); }
+export function widenDoubleF16(src: usize, dst: usize, n: usize): void { widenDouble<i16>(src, dst, n); }
+export function roundDoubleF16(src: usize, dst: usize, n: usize): void { roundDouble<i16>(src, dst, n); }
+export function widenDoubleF32(src: usize, dst: usize, n: usize): void { widenDouble<f32>(src, dst, n); }
+export function roundDoubleF32(src: usize, dst: usize, n: usize): void { roundDouble<f32>(src, dst, n); }
+export { multiplyDoubles, packDoubles };
 
 /** a·b + c as this machine's relaxed_madd computes it; arguments, so that no compiler folds it. */
 export function relaxedMadd(a: f32, b: f32, c: f32): f32 {
