@@ -38,6 +38,8 @@ export interface TensorFacts extends TensorHeader {
   /** Absent until the tensor was read once. */
   readonly digest?: Digest;
   readonly stats?: TensorStats;
+  /** Of a `lora_B`: Frobenius norm of its product with the `lora_A` beside it, without the scale. */
+  readonly updateNorm?: number;
 }
 
 /** The header of one safetensors file, with what is known of its tensors. Stored as one document a file. */

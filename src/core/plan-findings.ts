@@ -102,3 +102,22 @@ export function tokenizerWarnings({ from, differences }: TokenizerChoice): Findi
     },
   ];
 }
+
+/** Parts of names that say that a checkpoint is quantised. */
+const QUANTISED_NAME =
+  /(^|[-_.])(bnb|4bit|8bit|int4|int8|gptq|awq|nf4|fp4|gguf|hqq|eetq)([-_.]|$)|[48]-?bit/i;
+
+/** An adapter says which base it was trained on; a quantised one is not the one that it is merged into. */
+export function quantisedTraining({ sources }: PlanRequest): Finding[] {
+  return sources.flatMap(({ facts, label }) => {
+    const stated = facts.config.base_model_name_or_path;
+    if (typeof stated !== "string" || !QUANTISED_NAME.test(lastPart(stated))) return [];
+    return [
+      {
+        code: "QUANTISED_TRAINING_BASE",
+        subject: "base_model_name_or_path",
+        message: `${label} was trained on "${stated}", by its name a quantised checkpoint: what training saw is that one's dequantised weights, and merging into the full-precision base differs by the quantisation error. This is common practice; check the merged model's answers.`,
+      },
+    ];
+  });
+}

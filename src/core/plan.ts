@@ -1,4 +1,4 @@
-import { type AdapterTarget, parseAdapter } from "./adapters/index.ts";
+import { type AdapterInput, type AdapterTarget, parseAdapter } from "./adapters/index.ts";
 import { compileSelection } from "./adapters/module-names.ts";
 import { readModelFacts } from "./arch.ts";
 import {
@@ -8,7 +8,9 @@ import {
   RECORD_FILE,
   tensorsByName,
 } from "./checkpoint.ts";
+import { type Coverage, coverageOf } from "./coverage.ts";
 import { type Finding, type Report, refusal } from "./errors.ts";
+import type { DeltaForecast } from "./forecast.ts";
 import type { Digest } from "./identity.ts";
 import { METHODS } from "./methods/index.ts";
 import { changedConfig, changedIndex } from "./plan-files.ts";
@@ -18,8 +20,10 @@ import {
   inputProblems,
   notFinite,
   pinProblems,
+  quantisedTraining,
   tokenizerWarnings,
 } from "./plan-findings.ts";
+import { forecasts, forecastWarnings } from "./plan-forecast.ts";
 import { type Layout, layOut, type PlannedShard, type PlanStep } from "./plan-layout.ts";
 import { DEFAULT_CHOICES, type MergeChoices, type RecipeChoices } from "./recipe.ts";
 import { chooseTokenizer, missingTokenizer, type TokenizerChoice, tokenizerProblems } from "./tokenizer.ts";
@@ -53,7 +57,11 @@ export interface PlannedFile {
 }
 
 /** One touched tensor, for people. */
-export type TouchedTensor = Pick<AdapterTarget, "tensor" | "module" | "change" | "rank" | "alpha" | "scale">;
+export interface TouchedTensor
+  extends Pick<AdapterTarget, "tensor" | "module" | "change" | "rank" | "alpha" | "scale"> {
+  /** What rounding will cost; null where the sizes are not known from an import, or the change is not of low rank. */
+  readonly forecast: DeltaForecast | null;
+}
 
 export interface MergePlan {
   readonly steps: readonly PlanStep[];
@@ -68,6 +76,8 @@ export interface MergePlan {
   readonly touched: readonly TouchedTensor[];
   /** Adapted modules that include and exclude leave as they are in the base. */
   readonly leftOut: readonly string[];
+  /** One for each source. */
+  readonly coverage: readonly Coverage[];
   readonly bytesToRead: number;
   readonly bytesToWrite: number;
   /** Every reason to refuse; empty for a plan that can run. */
@@ -85,8 +95,8 @@ export function planMerge(request: PlanRequest): MergePlan {
   const choices: RecipeChoices = { ...DEFAULT_CHOICES, ...given };
   const tensors = tensorsByName(base.facts.weights);
   const model = readModelFacts(base.facts.config);
-  const parsed = sources.map(({ facts }, source) =>
-    parseAdapter({
+  const inputs = sources.map(
+    ({ facts }, source): AdapterInput => ({
       config: facts.config,
       tensors: facts.weights.flatMap((file) => file.tensors),
       base: tensors,
@@ -95,6 +105,7 @@ export function planMerge(request: PlanRequest): MergePlan {
       ties: choices.ties,
     }),
   );
+  const parsed = inputs.map(parseAdapter);
   // The method has refused any other number of sources.
   const targets = METHODS.add!.combine(parsed, sourceWeights);
   const adapter = sources[0]!;
@@ -121,6 +132,11 @@ export function planMerge(request: PlanRequest): MergePlan {
     ...changedIndex(base.facts, layout),
   ]);
   const identity = baseIdentity(request);
+  const expected = forecasts(
+    layout.steps,
+    tensors,
+    sources.map(({ facts }) => tensorsByName(facts.weights)),
+  );
   const { steps, shards, unused } = layout;
   return {
     steps,
@@ -136,8 +152,10 @@ export function planMerge(request: PlanRequest): MergePlan {
       rank,
       alpha,
       scale,
+      forecast: expected.get(tensor) ?? null,
     })),
     leftOut: chosen.leftOut,
+    coverage: inputs.map((input, i) => coverageOf(input, parsed[i]!)),
     bytesToRead: sum(base.facts.weights) + sum(adapter.facts.weights) + sum(files),
     bytesToWrite: sum(shards) + sum(files),
     refusals: [
@@ -153,11 +171,13 @@ export function planMerge(request: PlanRequest): MergePlan {
     warnings: [
       ...parsed.flatMap((p) => p.warnings),
       ...(request.strictBase ? [] : identity),
+      ...quantisedTraining(request),
       ...codeWarnings(base.facts),
       ...tokenizerWarnings(tokenizer),
       ...missingTokenizer(adapter.facts, wanted),
       ...ids.warnings,
       ...partial(chosen),
+      ...forecastWarnings(chosen.taken, steps, expected),
     ],
   };
 }

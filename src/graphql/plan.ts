@@ -158,6 +158,23 @@ const MergePlanSource = builder.objectRef<PlannedMerge["sources"][number]>("Merg
   }),
 });
 
+const DeltaForecast = builder
+  .objectRef<NonNullable<PlanShape["touched"][number]["forecast"]>>("DeltaForecast")
+  .implement({
+    description: "What rounding into the output's type will cost a change, from the sizes of both.",
+    fields: (t) => ({
+      weightRms: t.exposeFloat("weightRms", { description: "Root mean square of the base tensor." }),
+      deltaRms: t.exposeFloat("deltaRms", { description: "Root mean square of the change." }),
+      relativeError: t.exposeFloat("relativeError", {
+        description:
+          "Expected noise that rounding adds, relative to the change; above 1, more is lost than kept.",
+      }),
+      unchangedShare: t.exposeFloat("unchangedShare", {
+        description: "Expected share of elements that do not move.",
+      }),
+    }),
+  });
+
 const TouchedTensor = builder.objectRef<PlanShape["touched"][number]>("TouchedTensor").implement({
   description: "A tensor that the adapter changes.",
   fields: (t) => ({
@@ -166,6 +183,13 @@ const TouchedTensor = builder.objectRef<PlanShape["touched"][number]>("TouchedTe
     change: t.exposeString("change", { description: "What happens to it: LoRA, DoRA, IA3, bias, …" }),
     rank: t.exposeInt("rank", { nullable: true, description: "Rank of the update; null where it has none." }),
     alpha: t.exposeFloat("alpha", { nullable: true, description: "lora_alpha of this module." }),
+    forecast: t.field({
+      type: DeltaForecast,
+      nullable: true,
+      description:
+        "What rounding will cost; null where sizes are not known, or the change is not of low rank.",
+      resolve: ({ forecast }) => forecast,
+    }),
     scale: t.exposeFloat("scale", { nullable: true, description: "The factor on B·A, the weight included." }),
   }),
 });
@@ -192,6 +216,27 @@ const PlannedFile = builder.objectRef<PlanShape["files"][number]>("PlannedFile")
   }),
 });
 
+const Coverage = builder.objectRef<PlanShape["coverage"][number]>("AdapterCoverageReport").implement({
+  description: "What becomes of an adapter's tensors: each should have exactly one part in the merge.",
+  fields: (t) => ({
+    tensorCount: t.exposeInt("tensors", { description: "Tensors in the adapter's file." }),
+    consumedCount: t.exposeInt("consumed", { description: "Those with a part in the merge." }),
+    ignored: t.stringList({
+      description: "Without a part on purpose.",
+      resolve: ({ ignored }) => [...ignored],
+    }),
+    orphaned: t.stringList({ description: "Used by nothing.", resolve: ({ orphaned }) => [...orphaned] }),
+    missing: t.stringList({
+      description: "Modules that the config targets and the file lacks.",
+      resolve: ({ missing }) => [...missing],
+    }),
+    duplicated: t.stringList({
+      description: "Used for more than one tensor: a shared projection, or a tied pair.",
+      resolve: ({ duplicated }) => [...duplicated],
+    }),
+  }),
+});
+
 const TokenizerPlan = builder.objectRef<PlanShape["tokenizer"]>("TokenizerPlan").implement({
   description: "Which tokenizer the output takes.",
   fields: (t) => ({
@@ -207,7 +252,7 @@ const TokenizerPlan = builder.objectRef<PlanShape["tokenizer"]>("TokenizerPlan")
   }),
 });
 
-const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement({
+export const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement({
   description: "What a merge would do, worked out from headers and configs alone.",
   fields: (t) => ({
     runnable: t.boolean({
@@ -261,6 +306,11 @@ const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement({
       { name: "TouchedTensorConnection" },
       { name: "TouchedTensorEdge" },
     ),
+    coverage: t.field({
+      type: [Coverage],
+      description: "What becomes of each adapter's tensors.",
+      resolve: ({ plan }) => [...plan.coverage],
+    }),
     leftOut: t.stringList({
       description: "Adapted modules that stay as they are in the base, because of include and exclude.",
       resolve: ({ plan }) => [...plan.leftOut],

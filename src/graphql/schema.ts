@@ -10,6 +10,7 @@ import "./merge.ts";
 import "./job.ts";
 import "./job-events.ts";
 import "./plan.ts";
+import "./compatibility.ts";
 import "./mutations.ts";
 
 builder.queryType({ description: "What can be asked." });

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { checkpointDigests } from "../core/checkpoint.ts";
 import type { Finding } from "../core/errors.ts";
 import { digestCheckpoint } from "../engine/digest.ts";
+import { measureUpdates } from "../engine/update-norms.ts";
 import { type ImportInput, recordImport } from "../registry/models.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
 import { requireUnchanged } from "../storage/staging.ts";
@@ -15,7 +16,9 @@ export const importVersion: JobDefinition = {
     const { path } = run.input as ImportInput;
     const folder = resolve(path);
     const facts = await readCheckpoint(folder, { roots: run.settings.importRoots });
-    const digested = await run.follow(digestCheckpoint({ folder, facts }, run.engine));
+    const read = await run.follow(digestCheckpoint({ folder, facts }, run.engine));
+    const digested =
+      read.kind === "adapter" ? await run.follow(measureUpdates({ folder, facts: read }, run.engine)) : read;
     // A download that was still running while we read would otherwise be recorded as something it never was.
     await requireUnchanged(folder, digested.files);
     const warnings = digested.hasCode ? [CARRIES_CODE] : [];

@@ -1,0 +1,94 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { checkpointDigests } from "../../src/core/checkpoint.ts";
+import { digestCheckpoint, finish } from "../../src/engine/digest.ts";
+import { measureUpdates } from "../../src/engine/update-norms.ts";
+import { recordImport, startImport } from "../../src/registry/models.ts";
+import { readCheckpoint } from "../../src/storage/checkpoint.ts";
+import { type TestDatabase, testDatabase } from "../support/db.ts";
+import { type TestApi, testApi } from "../support/graphql.ts";
+import { demoFolder, type Seed, seed } from "../support/seed.ts";
+
+let test: TestDatabase;
+let s: Seed;
+let api: TestApi;
+
+beforeAll(async () => {
+  test = await testDatabase();
+  s = await seed(test);
+  api = await testApi();
+  await imported("demo/base", "BASE", "base");
+  await imported("demo/light", "ADAPTER", "adapters/light-touch");
+  await imported("demo/sentiment", "ADAPTER", "adapters/sentiment");
+});
+afterAll(async () => {
+  await api.apollo.stop();
+  await test.close();
+});
+
+/** As the import job does it: digests, statistics, and the sizes of an adapter's changes. */
+async function imported(name: string, kind: "BASE" | "ADAPTER", demo: string) {
+  const folder = demoFolder(demo);
+  const options = { threads: 1 };
+  const read = await readCheckpoint(folder, { roots: null });
+  const digested = await finish(digestCheckpoint({ folder, facts: read }, options));
+  const facts = kind === "BASE" ? digested : await finish(measureUpdates({ folder, facts: digested }, {}));
+  const job = await startImport(s.admin, {
+    name,
+    kind,
+    path: folder,
+    ...(kind === "ADAPTER" && { base: "demo/base" }),
+  });
+  const outcome = { facts, digests: checkpointDigests(facts), location: folder };
+  await recordImport(s.worker, await s.claim(job.id), outcome);
+}
+
+const REPORT = `query ($ref: String!, $base: VersionRefInput!) { version(ref: $ref) { compatibility(base: $base) {
+  compatible statedBase statedRevision baseQuantization expectedError
+  vocabulary { baseSize baseMaxTokenId adapterMaxTokenId tokenizerDifferences }
+  plan { refusals { code } warnings { code } bytesToWrite
+    coverage { tensorCount consumedCount ignored orphaned missing duplicated }
+    touched(first: 3) { nodes { change rank forecast { weightRms deltaRms relativeError unchangedShare } } } }
+} } }`;
+
+async function report(ref: string, base = "demo/base") {
+  const { data, errors } = await api.ask(s.admin, REPORT, { ref, base: { ref: base } });
+  expect(errors).toEqual([]);
+  return data.version.compatibility;
+}
+
+describe("the compatibility of an adapter with a base", () => {
+  it("says what would be merged, and what rounding would cost, without reading a model file", async () => {
+    const found = await report("demo/light");
+    expect(found).toMatchObject({ compatible: true, baseQuantization: null, plan: { refusals: [] } });
+    const [coverage] = found.plan.coverage;
+    expect(coverage).toMatchObject({ ignored: [], orphaned: [], missing: [], duplicated: [] });
+    expect(coverage.consumedCount).toBe(coverage.tensorCount);
+    for (const { change, forecast } of found.plan.touched.nodes) {
+      expect(change).toBe("LoRA");
+      expect(forecast.weightRms).toBeGreaterThan(0);
+      // This adapter was trained for 60 steps at a small rate: its change is 0.6 to 1.9 % of the weights.
+      expect(forecast.deltaRms / forecast.weightRms).toBeGreaterThan(0.005);
+      expect(forecast.deltaRms / forecast.weightRms).toBeLessThan(0.02);
+      expect(forecast.relativeError).toBeGreaterThan(0.05);
+    }
+    expect(found.expectedError).toBeGreaterThan(0.05);
+  });
+
+  it("expects less loss from an adapter with larger changes", async () => {
+    expect((await report("demo/sentiment")).expectedError).toBeLessThan(
+      (await report("demo/light")).expectedError,
+    );
+  });
+
+  it("with something that is no base says every reason", async () => {
+    const found = await report("demo/light", "demo/sentiment");
+    expect(found.compatible).toBe(false);
+    expect(found.plan.refusals.map((finding: { code: string }) => finding.code)).toContain(
+      "NOT_A_CHECKPOINT",
+    );
+  });
+
+  it("is a question about adapters only", async () => {
+    expect(await report("demo/base")).toBeNull();
+  });
+});
