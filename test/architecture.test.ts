@@ -12,7 +12,7 @@ const ENTRY = "entry";
 
 /** Room → rooms and packages it may import. `node:*` counts as packages. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
-  core: ["zod", "@noble/hashes", "canonicalize", "re2js"],
+  core: ["zod", "@noble/hashes", "canonicalize", "re2js", "ml-matrix"],
   storage: ["core", "yauzl", "node:fs", "node:fs/promises", "node:path", "node:crypto", "node:url"],
   engine: [
     "core",
