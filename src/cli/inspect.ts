@@ -4,14 +4,17 @@ import { type CheckpointFacts, checkpointDigests, type VersionDigests } from "..
 import type { JsonObject } from "../core/json.ts";
 import { parseMergeRecord } from "../core/record.ts";
 import { digestCheckpoint } from "../engine/digest.ts";
-import { readCheckpoint, readRecordFile } from "../storage/checkpoint.ts";
+import { readRecordFile } from "../storage/checkpoint.ts";
+import { readModelFolder } from "../storage/model-folder.ts";
 import type { CommandContext, Outcome } from "./command.ts";
 import { bytes, count, plain, table } from "./format.ts";
 
 /** `inspect`: headers and configs; digests unless `--no-digest`. */
 export async function run({ values, positionals, engine, watch }: CommandContext): Promise<Outcome> {
-  const folder = positionals[0]!;
-  const read = await readCheckpoint(folder, { roots: null });
+  const found = await readModelFolder(positionals[0]!, { roots: null });
+  // As it was given, where the model lies right there.
+  const folder = found.notices.length === 0 ? positionals[0]! : found.folder;
+  const read = found.facts;
   const digested = values["no-digest"] !== true;
   const facts = digested ? await watch(digestCheckpoint({ folder, facts: read }, engine)) : read;
   const digests = digested ? checkpointDigests(facts) : null;
@@ -19,8 +22,12 @@ export async function run({ values, positionals, engine, watch }: CommandContext
   const about = describe(facts, digests, record);
   const tensors = values.tensors === true ? tensorRows(facts) : null;
   return {
-    document: { folder, ...about, ...(tensors && { tensors }) },
-    lines: [...lines(folder, about), ...(tensors ? tensorLines(tensors) : [])],
+    document: { folder, ...about, notices: found.notices, ...(tensors && { tensors }) },
+    lines: [
+      ...found.notices.map(({ message }) => message),
+      ...lines(folder, about),
+      ...(tensors ? tensorLines(tensors) : []),
+    ],
   };
 }
 

@@ -7,7 +7,7 @@ import { type MergePlan, planMerge } from "../core/plan.ts";
 import { type MergeChoices, recipeChoices } from "../core/recipe.ts";
 import type { InputHint } from "../core/record.ts";
 import { discardAbandoned, requireOutside, stagingBeside } from "../storage/beside.ts";
-import { readCheckpoint } from "../storage/checkpoint.ts";
+import { type ModelFolder, readModelFolder } from "../storage/model-folder.ts";
 import { exists, outputExists } from "../storage/staging.ts";
 import { digestCheckpoint } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
@@ -56,12 +56,11 @@ export async function* planLocal(
     choices,
     ...(strictBase !== undefined && { strictBase }),
   });
-  return { base: digestedBase, adapter: digestedAdapter, plan };
+  const warnings = [...base.notices, ...adapter.notices, ...plan.warnings];
+  return { base: digestedBase, adapter: digestedAdapter, plan: { ...plan, warnings } };
 }
 
-async function locate(folder: string): Promise<Located> {
-  return { folder: resolve(folder), facts: await readCheckpoint(folder, { roots: null }) };
-}
+const locate = (folder: string): Promise<ModelFolder> => readModelFolder(folder, { roots: null });
 
 function planInput(label: string, facts: CheckpointFacts, pin: Digest | null | undefined, digested: boolean) {
   return { facts, label, pin: pin ?? null, digest: digested ? checkpointDigests(facts).version : null };

@@ -1,10 +1,9 @@
-import { resolve } from "node:path";
 import { checkpointDigests } from "../core/checkpoint.ts";
 import type { Finding } from "../core/errors.ts";
 import { digestCheckpoint } from "../engine/digest.ts";
 import { measureUpdates } from "../engine/update-norms.ts";
 import { type ImportInput, recordImport } from "../registry/models.ts";
-import { readCheckpoint } from "../storage/checkpoint.ts";
+import { readModelFolder } from "../storage/model-folder.ts";
 import { requireUnchanged } from "../storage/staging.ts";
 import type { JobDefinition, JobRun } from "./job.ts";
 
@@ -14,14 +13,13 @@ export const importVersion: JobDefinition = {
   concurrency: 1,
   handle: async (run) => {
     const { path } = run.input as ImportInput;
-    const folder = resolve(path);
-    const facts = await readCheckpoint(folder, { roots: run.settings.importRoots });
+    const { folder, facts, notices } = await readModelFolder(path, { roots: run.settings.importRoots });
     const read = await run.follow(digestCheckpoint({ folder, facts }, run.engine));
     const digested =
       read.kind === "adapter" ? await run.follow(measureUpdates({ folder, facts: read }, run.engine)) : read;
     // A download that was still running while we read would otherwise be recorded as something it never was.
     await requireUnchanged(folder, digested.files);
-    const warnings = digested.hasCode ? [CARRIES_CODE] : [];
+    const warnings = [...notices, ...(digested.hasCode ? [CARRIES_CODE] : [])];
     for (const warning of warnings) await run.emit({ type: "warning", data: { ...warning } });
     await record(run, { facts: digested, digests: checkpointDigests(digested), location: folder, warnings });
   },

@@ -55,7 +55,6 @@ export const PENDING: readonly string[] = [
   "oft",
   "oft-exact",
   "oft-shared",
-  "old-bin",
   "osf",
   "peanut",
   "psoft",
