@@ -71,14 +71,14 @@ export function f16ToNumber(bits: number): number {
 }
 
 /**
- * Reads float elements from little-endian bytes, widened without rounding.
+ * Reads elements from little-endian bytes, widened without rounding; of I64 up to 2⁵³, which no index passes.
  * @param bytes the tensor's bytes, row-major
- * @returns one number an element (float32 values, or float64 for F64)
+ * @returns one number an element (float32 values, or float64 for F64; whole numbers for integer types)
  */
 export function widen(dtype: Dtype, bytes: Uint8Array): Float64Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const read = READERS[dtype];
-  if (!read) throw new Error(`${dtype} is not a float type that can be widened`);
+  if (!read) throw new Error(`${dtype} is not a type that can be widened`);
   const width = DTYPE_BITS[dtype] / 8;
   const out = new Float64Array(bytes.byteLength / width);
   for (let i = 0; i < out.length; i++) out[i] = read(view, i * width);
@@ -90,4 +90,10 @@ const READERS: Partial<Record<Dtype, (view: DataView, at: number) => number>> = 
   F16: (view, at) => f16ToNumber(view.getUint16(at, true)),
   F32: (view, at) => view.getFloat32(at, true),
   F64: (view, at) => view.getFloat64(at, true),
+  BOOL: (view, at) => view.getUint8(at),
+  U8: (view, at) => view.getUint8(at),
+  I8: (view, at) => view.getInt8(at),
+  I16: (view, at) => view.getInt16(at, true),
+  I32: (view, at) => view.getInt32(at, true),
+  I64: (view, at) => Number(view.getBigInt64(at, true)),
 };
