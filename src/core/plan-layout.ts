@@ -128,7 +128,13 @@ function placeOf({ tensor, input, target, dtype }: PlaceRequest): Place {
   const stored = dtype !== null && isMergeable(own) ? dtype : own;
   const bytes = byteLength(stored, shape);
   if (bytes === null) throw new Error(`${tensor}: ${stored} [${shape}] has no size`);
-  return { tensor, dtype: stored, shape, bytes, input, expr: target?.expr ?? null };
+  return { tensor, dtype: stored, shape, bytes, input, expr: changeOf(target, input) };
+}
+
+/** What is computed; `null` where the output tensor is the one it starts from, which is copied. */
+function changeOf(target: AdapterTarget | undefined, input: LocatedTensor | null): Expr | null {
+  const expr = target?.expr ?? null;
+  return expr?.op === "base" && expr.tensor === input?.name ? null : expr;
 }
 
 function planShard(file: WeightFile, places: readonly Place[]) {

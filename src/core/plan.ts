@@ -1,5 +1,6 @@
 import { type AdapterInput, type AdapterTarget, parseAdapter } from "./adapters/index.ts";
 import { compileSelection } from "./adapters/module-names.ts";
+import { settleTies, vocabularyChange } from "./adapters/ties.ts";
 import { readModelFacts } from "./arch.ts";
 import {
   type CheckpointFacts,
@@ -103,6 +104,7 @@ export function planMerge(request: PlanRequest): MergePlan {
       model,
       source,
       ties: choices.ties,
+      baseConfig: base.facts.config,
     }),
   );
   const parsed = inputs.map(parseAdapter);
@@ -111,12 +113,16 @@ export function planMerge(request: PlanRequest): MergePlan {
   const adapter = sources[0]!;
   const problems: Finding[] = [];
   const chosen = chooseTargets(targets, choices, (finding) => problems.push(finding));
-  const changes = Object.assign({}, ...parsed.map((p) => p.config ?? {}));
+  // After include and exclude: a side of a tied pair that is left out stays as it is.
+  const start = parsed[0]?.start ?? null;
+  const tied = settleTies({ targets: chosen.taken, base: tensors, model, ties: choices.ties, start });
+  const changes = Object.assign({}, ...parsed.map((p) => p.config ?? {}), tied.config);
+  Object.assign(changes, vocabularyChange(tied.targets, tensors));
 
   const layout = layOut({
     weights: base.facts.weights,
     base: tensors,
-    targets: chosen.taken,
+    targets: tied.targets,
     dtype: choices.dtype,
     tensors: parsed[0]?.tensors ?? null,
     dropped: new Set(),
@@ -145,7 +151,7 @@ export function planMerge(request: PlanRequest): MergePlan {
     files,
     tokenizer,
     choices,
-    touched: chosen.taken.map(({ tensor, module, change, rank, alpha, scale }) => ({
+    touched: tied.targets.map(({ tensor, module, change, rank, alpha, scale }) => ({
       tensor,
       module,
       change,
@@ -162,6 +168,7 @@ export function planMerge(request: PlanRequest): MergePlan {
       ...inputProblems(base, model.quantMethod),
       ...parsed.flatMap((p) => p.problems),
       ...problems,
+      ...tied.problems,
       ...notFinite(adapter),
       ...ids.refusals,
       ...sources.flatMap((source) => pinProblems(source)),
@@ -170,6 +177,7 @@ export function planMerge(request: PlanRequest): MergePlan {
     ],
     warnings: [
       ...parsed.flatMap((p) => p.warnings),
+      ...tied.warnings,
       ...(request.strictBase ? [] : identity),
       ...quantisedTraining(request),
       ...codeWarnings(base.facts),
@@ -177,7 +185,7 @@ export function planMerge(request: PlanRequest): MergePlan {
       ...missingTokenizer(adapter.facts, wanted),
       ...ids.warnings,
       ...partial(chosen),
-      ...forecastWarnings(chosen.taken, steps, expected),
+      ...forecastWarnings(tied.targets, steps, expected),
     ],
   };
 }
