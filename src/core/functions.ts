@@ -1,7 +1,9 @@
 import type { Arithmetic, NdArray } from "./evaluate.ts";
 import { BANK } from "./functions-bank.ts";
 import { ELEMENTWISE } from "./functions-elementwise.ts";
+import { REFLECTIONS } from "./functions-reflection.ts";
 import { ROAD_FUNCTIONS } from "./functions-road.ts";
+import { ROTATIONS } from "./functions-rotation.ts";
 import { SPARSE } from "./functions-sparse.ts";
 
 type Params = Readonly<Record<string, number>>;
@@ -22,6 +24,8 @@ export interface ExprFunction {
 export const FUNCTIONS: Readonly<Record<string, ExprFunction>> = {
   ...BANK,
   ...ELEMENTWISE,
+  ...REFLECTIONS,
   ...ROAD_FUNCTIONS,
+  ...ROTATIONS,
   ...SPARSE,
 };

@@ -155,7 +155,7 @@ describe("a plan", () => {
     ["an activated LoRA", { alora_invocation_tokens: [1] }, "NOT_A_WEIGHT_UPDATE"],
     ["biases", { bias: "all" }, "UNSUPPORTED_VARIANT"],
     ["a method that changes inputs", { peft_type: "PROMPT_TUNING" }, "NOT_A_WEIGHT_UPDATE"],
-    ["a method of a later release", { peft_type: "LOHA" }, "UNSUPPORTED_KIND"],
+    ["a method that has no merge", { peft_type: "LILY" }, "UNSUPPORTED_KIND"],
     ["a method nobody knows", { peft_type: "constructor" }, "UNKNOWN_PEFT_TYPE"],
   ])("refuses %s", async (_, config, code) => {
     expect(codes((await plan({ adapter: { config: { ...LORA, ...config } } })).refusals)).toContain(code);

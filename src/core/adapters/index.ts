@@ -2,17 +2,23 @@ import type { ModelFacts } from "../arch.ts";
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import type { Dtype } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
-import { type Expr, type Leaf, leaves } from "../expr.ts";
+import { type Expr, leaves } from "../expr.ts";
 import { foreignConfig, foreignFormat, foreignKeys } from "../foreign.ts";
 import type { Json, JsonObject } from "../json.ts";
 import type { Recipe } from "../recipe.ts";
-import { parseCarrying } from "./carried.ts";
+import { parseAdalora } from "./adalora.ts";
+import { parseBoft } from "./boft.ts";
+import { parseHra } from "./hra.ts";
+import { parseIa3 } from "./ia3.ts";
 import { refuseKind } from "./kinds.ts";
-import { parseLnTuning } from "./ln-tuning.ts";
+import { parseLoha } from "./loha.ts";
+import { parseLokr } from "./lokr.ts";
 import { parseLora } from "./lora.ts";
+import { parseBone, parseMiss } from "./miss.ts";
 import { parseMlx } from "./mlx.ts";
 import { badField } from "./module-names.ts";
-import { parseTrainableTokens } from "./trainable-tokens.ts";
+import { parseOft } from "./oft.ts";
+import { parsePvera, parseVera } from "./vera.ts";
 
 /** What a kind needs to turn an adapter into expressions: headers and configs, no bytes. */
 export interface AdapterInput {
@@ -25,8 +31,6 @@ export interface AdapterInput {
   readonly source: number;
   /** How tied embeddings are merged. */
   readonly ties: Recipe["ties"];
-  /** config.json of the base, where fields of it follow from the adapter's. */
-  readonly baseConfig?: JsonObject;
 }
 
 /** One output tensor that the adapter changes, adds or replaces. */
@@ -60,24 +64,31 @@ export interface ParsedAdapter {
   readonly config?: Readonly<Record<string, Json>>;
   /** Output tensors and the base tensors whose bytes they start from, where they are not the base's own (layer replication). */
   readonly tensors?: ReadonlyMap<string, string>;
-  /** What both sides of a tied pair start from, where the adapter carries its own copy of the shared matrix. */
-  readonly start?: Leaf;
 }
 
 type Parser = (input: AdapterInput) => ParsedAdapter;
 
 /** `peft_type` → detect, parse, expression. A new kind is one file and one line here. */
 const KINDS: Readonly<Record<string, Parser>> = {
-  LN_TUNING: parseLnTuning,
+  ADALORA: parseAdalora,
+  BOFT: parseBoft,
+  BONE: parseBone,
+  HRA: parseHra,
+  IA3: parseIa3,
+  LOHA: parseLoha,
+  LOKR: parseLokr,
   LORA: parseLora,
-  TRAINABLE_TOKENS: parseTrainableTokens,
+  MISS: parseMiss,
+  OFT: parseOft,
+  PVERA: parsePvera,
+  VERA: parseVera,
 };
 
 /** Turns an adapter into one expression for each tensor it changes, or says why it cannot. */
 export function parseAdapter(input: AdapterInput): ParsedAdapter {
   const parse = parserOf(input);
   if (typeof parse !== "function") return { targets: [], warnings: [], problems: [parse] };
-  const parsed = parseCarrying(parse, input);
+  const parsed = parse(input);
   return { ...parsed, problems: [...parsed.problems, ...orphans(input, parsed)] };
 }
 
