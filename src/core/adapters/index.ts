@@ -2,15 +2,17 @@ import type { ModelFacts } from "../arch.ts";
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import type { Dtype } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
-import { type Expr, leaves } from "../expr.ts";
+import { type Expr, type Leaf, leaves } from "../expr.ts";
 import { foreignConfig, foreignFormat, foreignKeys } from "../foreign.ts";
 import type { Json, JsonObject } from "../json.ts";
 import type { Recipe } from "../recipe.ts";
 import { parseAdalora } from "./adalora.ts";
 import { parseBoft } from "./boft.ts";
+import { parseCarrying } from "./carried.ts";
 import { parseHra } from "./hra.ts";
 import { parseIa3 } from "./ia3.ts";
 import { refuseKind } from "./kinds.ts";
+import { parseLnTuning } from "./ln-tuning.ts";
 import { parseLoha } from "./loha.ts";
 import { parseLokr } from "./lokr.ts";
 import { parseLora } from "./lora.ts";
@@ -18,6 +20,7 @@ import { parseBone, parseMiss } from "./miss.ts";
 import { parseMlx } from "./mlx.ts";
 import { badField } from "./module-names.ts";
 import { parseOft } from "./oft.ts";
+import { parseTrainableTokens } from "./trainable-tokens.ts";
 import { parsePvera, parseVera } from "./vera.ts";
 
 /** What a kind needs to turn an adapter into expressions: headers and configs, no bytes. */
@@ -31,6 +34,8 @@ export interface AdapterInput {
   readonly source: number;
   /** How tied embeddings are merged. */
   readonly ties: Recipe["ties"];
+  /** config.json of the base, where fields of it follow from the adapter's. */
+  readonly baseConfig?: JsonObject;
 }
 
 /** One output tensor that the adapter changes, adds or replaces. */
@@ -64,6 +69,8 @@ export interface ParsedAdapter {
   readonly config?: Readonly<Record<string, Json>>;
   /** Output tensors and the base tensors whose bytes they start from, where they are not the base's own (layer replication). */
   readonly tensors?: ReadonlyMap<string, string>;
+  /** What both sides of a tied pair start from, where the adapter carries its own copy of the shared matrix. */
+  readonly start?: Leaf;
 }
 
 type Parser = (input: AdapterInput) => ParsedAdapter;
@@ -75,12 +82,14 @@ const KINDS: Readonly<Record<string, Parser>> = {
   BONE: parseBone,
   HRA: parseHra,
   IA3: parseIa3,
+  LN_TUNING: parseLnTuning,
   LOHA: parseLoha,
   LOKR: parseLokr,
   LORA: parseLora,
   MISS: parseMiss,
   OFT: parseOft,
   PVERA: parsePvera,
+  TRAINABLE_TOKENS: parseTrainableTokens,
   VERA: parseVera,
 };
 
@@ -88,7 +97,7 @@ const KINDS: Readonly<Record<string, Parser>> = {
 export function parseAdapter(input: AdapterInput): ParsedAdapter {
   const parse = parserOf(input);
   if (typeof parse !== "function") return { targets: [], warnings: [], problems: [parse] };
-  const parsed = parse(input);
+  const parsed = parseCarrying(parse, input);
   return { ...parsed, problems: [...parsed.problems, ...orphans(input, parsed)] };
 }
 
