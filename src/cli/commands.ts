@@ -133,4 +133,31 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
     load: () => import("./verify.ts"),
   },
+  {
+    name: "extract",
+    summary: "write the difference of a base and its fine-tuned checkpoint as an adapter",
+    details:
+      "Writes a PEFT folder with LoRA factors for every linear layer, and extract.json: how much of each\nmodule's change they keep. What differs elsewhere (norms, embeddings, head) is named, not carried.",
+    positionals: [],
+    options: {
+      base: { type: "string", value: "DIR", help: "folder of the base model", required: true },
+      tuned: { type: "string", value: "DIR", help: "folder of the fine-tuned model", required: true },
+      rank: { type: "string", value: "N", help: "rank of the factors", required: true, check: checkThreads },
+      out: { type: "string", value: "DIR", help: "folder to write; must not exist", required: true },
+      target: { type: "string", value: "NAMES", help: "only these modules or ends of names (a,b,c)" },
+      dtype: {
+        type: "string",
+        value: "TYPE",
+        help: "store the factors as bf16, fp16 or fp32 (default)",
+        check: oneOf(...Object.keys(CLI_DTYPES)),
+      },
+      "base-name": {
+        type: "string",
+        value: "NAME",
+        help: "base_model_name_or_path to write (default: --base)",
+      },
+      ...COMMON,
+    },
+    load: () => import("./extract.ts"),
+  },
 ];

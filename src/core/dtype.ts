@@ -1,3 +1,5 @@
+import { float8ToNumber } from "./float8.ts";
+
 /** Element types a safetensors file may hold, with their width in bits. */
 export const DTYPE_BITS = {
   BOOL: 8,
@@ -90,6 +92,8 @@ const READERS: Partial<Record<Dtype, (view: DataView, at: number) => number>> = 
   F16: (view, at) => f16ToNumber(view.getUint16(at, true)),
   F32: (view, at) => view.getFloat32(at, true),
   F64: (view, at) => view.getFloat64(at, true),
+  F8_E4M3: (view, at) => float8ToNumber("F8_E4M3", view.getUint8(at)),
+  F8_E5M2: (view, at) => float8ToNumber("F8_E5M2", view.getUint8(at)),
   BOOL: (view, at) => view.getUint8(at),
   U8: (view, at) => view.getUint8(at),
   I8: (view, at) => view.getInt8(at),

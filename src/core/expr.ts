@@ -121,6 +121,39 @@ export function children(expr: Expr): readonly Expr[] {
   }
 }
 
+/** The same expression with other expressions in place of its leaves; shared parts stay shared. */
+export function mapLeaves(expr: Expr, replace: (leaf: Leaf) => Expr): Expr {
+  const known = new Map<Expr, Expr>();
+  const visit = (node: Expr): Expr => {
+    const before = known.get(node);
+    if (before) return before;
+    const value = node.op === "base" || node.op === "source" ? replace(node) : withChildren(node, visit);
+    known.set(node, value);
+    return value;
+  };
+  return visit(expr);
+}
+
+function withChildren(node: Exclude<Expr, Leaf>, of: (child: Expr) => Expr): Expr {
+  switch (node.op) {
+    case "matmul":
+    case "add":
+    case "sub":
+    case "mul":
+    case "div":
+    case "kron":
+      return { ...node, left: of(node.left), right: of(node.right) };
+    case "concat":
+      return { ...node, parts: node.parts.map(of) };
+    case "set-rows":
+      return { ...node, of: of(node.of), to: of(node.to) };
+    case "call":
+      return { ...node, args: node.args.map(of) };
+    default:
+      return { ...node, of: of(node.of) };
+  }
+}
+
 /** Every leaf, in order of first appearance, each one once. */
 export function leaves(expr: Expr): Leaf[] {
   const found = new Map<string, Leaf>();

@@ -1,6 +1,8 @@
 import type { Arithmetic, NdArray } from "./evaluate.ts";
 import { BANK } from "./functions-bank.ts";
 import { ELEMENTWISE } from "./functions-elementwise.ts";
+import { FLOAT8_FUNCTIONS } from "./functions-float8.ts";
+import { LORA_FUNCTIONS } from "./functions-lora.ts";
 import { REFLECTIONS } from "./functions-reflection.ts";
 import { ROAD_FUNCTIONS } from "./functions-road.ts";
 import { ROTATIONS } from "./functions-rotation.ts";
@@ -24,6 +26,8 @@ export interface ExprFunction {
 export const FUNCTIONS: Readonly<Record<string, ExprFunction>> = {
   ...BANK,
   ...ELEMENTWISE,
+  ...FLOAT8_FUNCTIONS,
+  ...LORA_FUNCTIONS,
   ...REFLECTIONS,
   ...ROAD_FUNCTIONS,
   ...ROTATIONS,

@@ -1,0 +1,130 @@
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { widen } from "../../src/core/dtype.ts";
+import { cli } from "../support/cli.ts";
+import { readTensors } from "../support/tensor-files.ts";
+
+const FIXTURES = join(import.meta.dirname, "../fixtures");
+const BASE = join(FIXTURES, "demo/base");
+
+let temporary: string;
+let tuned: string;
+beforeAll(async () => {
+  temporary = await mkdtemp(join(tmpdir(), "graftwork-extract-"));
+  tuned = join(temporary, "tuned");
+  const adapter = join(FIXTURES, "demo/adapters/customer-support");
+  const { code } = await cli(
+    "merge",
+    "--base",
+    BASE,
+    "--adapter",
+    adapter,
+    "--out",
+    tuned,
+    "--dtype",
+    "fp32",
+  );
+  expect(code).toBe(0);
+});
+afterAll(() => rm(temporary, { recursive: true, force: true }));
+
+describe("extracting an adapter from a fine-tuned checkpoint", () => {
+  it("finds again what a rank-8 adapter changed, and merging it gives the checkpoint back", async () => {
+    const out = join(temporary, "found");
+    const { code, stdout, stderr } = await cli(
+      "extract",
+      ...[
+        "--base",
+        BASE,
+        "--tuned",
+        tuned,
+        "--rank",
+        "8",
+        "--target",
+        "q_proj,v_proj",
+        "--out",
+        out,
+        "--json",
+      ],
+    );
+    expect([code, stderr.includes("graftwork:")]).toEqual([0, false]);
+    const summary = JSON.parse(stdout);
+    expect(summary.energyKept).toBeGreaterThan(0.999999);
+    expect(summary.leftBehind).toEqual([]);
+    expect((await readdir(out)).sort()).toEqual([
+      "adapter_config.json",
+      "adapter_model.safetensors",
+      "extract.json",
+    ]);
+    const certificate = JSON.parse(await readFile(join(out, "extract.json"), "utf8"));
+    expect(certificate.modules.length).toBe(summary.modules.length);
+    expect(certificate.base.version).toMatch(/^sha256:/);
+
+    const again = join(temporary, "again");
+    expect(
+      (await cli("merge", "--base", BASE, "--adapter", out, "--out", again, "--dtype", "fp32")).code,
+    ).toBe(0);
+    const [before, after, base] = await Promise.all(
+      [tuned, again, BASE].map((folder) => readTensors(join(folder, "model.safetensors"))),
+    );
+    for (const [name, { bytes }] of before!) {
+      const [a, b] = [widen("F32", bytes), widen("F32", after!.get(name)!.bytes)];
+      const change = Math.max(...widen("BF16", base!.get(name)!.bytes).map((w, i) => Math.abs(a[i]! - w)));
+      for (const [i, value] of a.entries())
+        expect(Math.abs(value - b[i]!)).toBeLessThanOrEqual(change * 1e-4 + 1e-7);
+    }
+  });
+
+  it("at a lower rank says how much less it keeps, module by module", async () => {
+    const out = join(temporary, "small");
+    const { stdout } = await cli(
+      "extract",
+      ...["--base", BASE, "--tuned", tuned, "--rank", "1", "--target", "q_proj", "--out", out, "--json"],
+    );
+    const { energyKept, modules, leftBehind } = JSON.parse(stdout);
+    expect(energyKept).toBeGreaterThan(0.2);
+    expect(energyKept).toBeLessThan(0.999);
+    expect(modules.every((m: { module: string }) => m.module.endsWith("q_proj"))).toBe(true);
+    // v_proj differs as well, and was not asked for.
+    expect(leftBehind.map((t: { why: string }) => t.why)).toContain("not among the targets");
+  });
+
+  it("refuses two different models, naming the tensor, and writes nothing", async () => {
+    const out = join(temporary, "none");
+    const other = join(FIXTURES, "models/llama-bf16");
+    const { code, stderr } = await cli(
+      "extract",
+      "--base",
+      BASE,
+      "--tuned",
+      other,
+      "--rank",
+      "4",
+      "--out",
+      out,
+    );
+    expect(code).toBe(1);
+    expect(stderr).toContain("NOT_THE_SAME_MODEL");
+    expect(stderr).toMatch(/tensor "model\./);
+    expect((await readdir(temporary)).includes("none")).toBe(false);
+  });
+
+  it("refuses two equal checkpoints: there is nothing to extract", async () => {
+    const out = join(temporary, "equal");
+    const { code, stderr } = await cli(
+      "extract",
+      "--base",
+      BASE,
+      "--tuned",
+      BASE,
+      "--rank",
+      "4",
+      "--out",
+      out,
+    );
+    expect([code, stderr.includes("NO_EFFECT")]).toEqual([1, true]);
+    expect((await readdir(temporary)).some((name) => name.includes("equal"))).toBe(false);
+  });
+});
