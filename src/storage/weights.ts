@@ -115,7 +115,8 @@ export async function readWeightFile(folder: string, path: string): Promise<Weig
       `${source.name} is a Git LFS pointer, not the file that it stands for: run "git lfs pull" in its folder.`,
     );
   }
-  if (/\.(bin|pt)$/.test(path)) return readTorchFile(source, path);
+  // Awaited here: the source is closed when this function returns.
+  if (/\.(bin|pt)$/.test(path)) return await readTorchFile(source, path);
   if (kind === "zip") {
     throw new AppError(
       "BAD_FILE",
