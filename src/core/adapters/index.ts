@@ -7,8 +7,15 @@ import { foreignConfig, foreignFormat, foreignKeys } from "../foreign.ts";
 import type { Json, JsonObject } from "../json.ts";
 import type { Recipe } from "../recipe.ts";
 import { parseAdalora } from "./adalora.ts";
+import { parseBeft } from "./beft.ts";
 import { parseBoft } from "./boft.ts";
+import { parseC3a } from "./c3a.ts";
 import { parseCarrying } from "./carried.ts";
+import { parseDeft } from "./deft.ts";
+import { parseDelora } from "./delora.ts";
+import { parseGlora } from "./glora.ts";
+import { parseGralora } from "./gralora.ts";
+import { parseHira } from "./hira.ts";
 import { parseHra } from "./hra.ts";
 import { parseIa3 } from "./ia3.ts";
 import { refuseKind } from "./kinds.ts";
@@ -20,7 +27,14 @@ import { parseBone, parseMiss } from "./miss.ts";
 import { parseMlx } from "./mlx.ts";
 import { badField } from "./module-names.ts";
 import { parseOft } from "./oft.ts";
+import { parsePeanut } from "./peanut.ts";
+import { parseRandlora } from "./randlora.ts";
+import { parseRoad } from "./road.ts";
+import { parseShira } from "./shira.ts";
+import { parseSupertuning } from "./supertuning.ts";
+import { parseTinylora } from "./tinylora.ts";
 import { parseTrainableTokens } from "./trainable-tokens.ts";
+import { parseVblora } from "./vblora.ts";
 import { parsePvera, parseVera } from "./vera.ts";
 
 /** What a kind needs to turn an adapter into expressions: headers and configs, no bytes. */
@@ -78,8 +92,15 @@ type Parser = (input: AdapterInput) => ParsedAdapter;
 /** `peft_type` → detect, parse, expression. A new kind is one file and one line here. */
 const KINDS: Readonly<Record<string, Parser>> = {
   ADALORA: parseAdalora,
+  BEFT: parseBeft,
   BOFT: parseBoft,
   BONE: parseBone,
+  C3A: parseC3a,
+  DEFT: parseDeft,
+  DELORA: parseDelora,
+  GLORA: parseGlora,
+  GRALORA: parseGralora,
+  HIRA: parseHira,
   HRA: parseHra,
   IA3: parseIa3,
   LN_TUNING: parseLnTuning,
@@ -88,8 +109,15 @@ const KINDS: Readonly<Record<string, Parser>> = {
   LORA: parseLora,
   MISS: parseMiss,
   OFT: parseOft,
+  PEANUT: parsePeanut,
   PVERA: parsePvera,
+  RANDLORA: parseRandlora,
+  ROAD: parseRoad,
+  SHIRA: parseShira,
+  SUPERTUNING: parseSupertuning,
+  TINYLORA: parseTinylora,
   TRAINABLE_TOKENS: parseTrainableTokens,
+  VBLORA: parseVblora,
   VERA: parseVera,
 };
 

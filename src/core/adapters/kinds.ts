@@ -1,41 +1,46 @@
 import type { Finding } from "../errors.ts";
 
-/** Why a known `peft_type` cannot be merged, by kind. Kinds that can be merged are in `index.ts`. */
+/*
+ * Why a known `peft_type` cannot be merged, and the way out, by kind. Kinds that can be merged are in `index.ts`.
+ */
+
 const NOT_WEIGHTS =
   "acts on the inputs or the cache, not on weights: serve it beside the base, there is nothing to merge";
 const INPUT_DEPENDENT =
   "chooses its change from the input at run time, so no fixed weight equals it: serve it beside the base";
-const NOT_MERGED =
-  "is a PEFT method that this release does not merge: merge it with PEFT's merge_and_unload and import the result";
+const NO_MERGE =
+  "lets its change depend on the input, and PEFT has no merge for it either: serve it beside the base";
+const DECOMPOSED =
+  "decomposes the base's weights again whenever it is loaded, and singular vectors are fixed only up to sign, order " +
+  "and rounding, so the file alone does not say what to add: merge it with PEFT's merge_and_unload where it was " +
+  "trained, and import the result";
+const RANDOM =
+  "takes the positions of its values from torch's random generator and a seed, and does not store them: merge it with " +
+  "PEFT's merge_and_unload and import the result";
 
-const NOT_A_WEIGHT_UPDATE: Readonly<Record<string, string>> = {
-  PROMPT_TUNING: NOT_WEIGHTS,
-  MULTITASK_PROMPT_TUNING: NOT_WEIGHTS,
-  PREFIX_TUNING: NOT_WEIGHTS,
-  P_TUNING: NOT_WEIGHTS,
-  CPT: NOT_WEIGHTS,
-  CARTRIDGE: NOT_WEIGHTS,
-  ADAPTION_PROMPT: NOT_WEIGHTS,
-  XLORA: INPUT_DEPENDENT,
-  POLY: INPUT_DEPENDENT,
-};
+type Reason = readonly [code: string, why: string];
 
-const UNSUPPORTED_KIND = new Set(
-  (
-    "ADALORA ADAMSS BEFT BOFT BONE C3A DEFT DELORA FOURIERFT FROD GLORA GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA " +
-    "LOKR MISS OFT OSF PEANUT PSOFT PVERA RANDLORA ROAD SHADOW SHIRA SUPERTUNING TINYLORA TRAINABLE_TOKENS UNILORA " +
-    "VBLORA VERA WAVEFT"
-  ).split(" "),
-);
+/** The same reason for several kinds. */
+const each = (kinds: string, reason: Reason) =>
+  kinds.split(" ").map((kind): [string, Reason] => [kind, reason]);
+
+const REFUSED: ReadonlyMap<string, Reason> = new Map([
+  ...each("PROMPT_TUNING MULTITASK_PROMPT_TUNING PREFIX_TUNING P_TUNING CPT CARTRIDGE ADAPTION_PROMPT", [
+    "NOT_A_WEIGHT_UPDATE",
+    NOT_WEIGHTS,
+  ]),
+  ...each("XLORA POLY", ["NOT_A_WEIGHT_UPDATE", INPUT_DEPENDENT]),
+  ...each("LILY SHADOW", ["UNSUPPORTED_KIND", NO_MERGE]),
+  ...each("ADAMSS FROD OSF PSOFT", ["NEEDS_DECOMPOSITION", DECOMPOSED]),
+  ...each("FOURIERFT WAVEFT UNILORA", ["NEEDS_TORCH_RNG", RANDOM]),
+]);
 
 /** The refusal for a `peft_type` other than the ones that are merged. */
 export function refuseKind(peftType: string): Finding {
-  const notWeights = Object.hasOwn(NOT_A_WEIGHT_UPDATE, peftType) ? NOT_A_WEIGHT_UPDATE[peftType] : undefined;
-  if (notWeights) {
-    return { code: "NOT_A_WEIGHT_UPDATE", subject: "peft_type", message: `${peftType} ${notWeights}.` };
-  }
-  if (UNSUPPORTED_KIND.has(peftType)) {
-    return { code: "UNSUPPORTED_KIND", subject: "peft_type", message: `${peftType} ${NOT_MERGED}.` };
+  const refused = REFUSED.get(peftType);
+  if (refused) {
+    const [code, why] = refused;
+    return { code, subject: "peft_type", message: `${peftType} ${why}.` };
   }
   return {
     code: "UNKNOWN_PEFT_TYPE",
