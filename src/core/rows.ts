@@ -1,4 +1,4 @@
-import { concat, type Expr, permute, repeat, reshape, setRows, slice } from "./expr.ts";
+import { concat, type Expr, kron, permute, repeat, reshape, setRows, slice } from "./expr.ts";
 import { FUNCTIONS } from "./functions.ts";
 import { type ShapeLookup, shapeOf } from "./shapes.ts";
 
@@ -47,6 +47,8 @@ export function rowsOf(expr: Expr, start: number, stop: number, shapes: ShapeLoo
         : concat(expr.axis, expr.parts.map(cut));
     case "repeat":
       return expr.axis === 0 ? whole(expr, start, stop) : repeat(cut(expr.of), expr.axis, expr.size);
+    case "kron":
+      return kronRows(expr, { start, stop }, shapes);
     case "set-rows": {
       const inside = expr.rows.flatMap((row, i) => (row >= start && row < stop ? [{ row, i }] : []));
       if (inside.length === 0) return cut(expr.of);
@@ -75,6 +77,27 @@ export function rowsOf(expr: Expr, start: number, stop: number, shapes: ShapeLoo
 }
 
 const whole = (expr: Expr, start: number, stop: number) => slice(expr, 0, start, stop);
+
+/** Row i·b+p of a Kronecker product is made of row i of the left operand and row p of the b rows of the right one. */
+function kronRows(
+  { left, right }: Expr & { op: "kron" },
+  { start, stop }: { start: number; stop: number },
+  shapes: ShapeLookup,
+): Expr {
+  const height = shapeOf(right, shapes)[0]!;
+  const parts: Expr[] = [];
+  for (let at = start; at < stop; ) {
+    const row = Math.floor(at / height);
+    const from = at - row * height;
+    // Whole rows of the left operand at once, where their products are wanted from end to end.
+    const rows = from === 0 ? Math.max(1, Math.floor((stop - at) / height)) : 1;
+    const to = Math.min(height, from + stop - at);
+    const some = to - from === height ? right : rowsOf(right, from, to, shapes);
+    parts.push(kron(rowsOf(left, row, row + rows, shapes), some));
+    at += rows === 1 ? to - from : rows * height;
+  }
+  return parts.length === 1 ? parts[0]! : concat(0, parts);
+}
 
 function cutParts(parts: readonly Expr[], range: { start: number; stop: number }, shapes: ShapeLookup): Expr {
   const kept: Expr[] = [];

@@ -35,7 +35,7 @@ const NOT_ADALORA: Refusal = [
 const OF_LORA_ONLY = Object.fromEntries(
   (
     "use_dora use_qalora use_bdlora kasa_config monteclora_config velora_config megatron_config target_parameters " +
-    "trainable_token_indices layer_replication alora_invocation_tokens arrow_config"
+    "alora_invocation_tokens arrow_config"
   )
     .split(" ")
     .map((field) => [field, NOT_ADALORA]),

@@ -4,9 +4,9 @@ import { isMergeable } from "../dtype.ts";
 import type { Finding, Report } from "../errors.ts";
 import type { Expr } from "../expr.ts";
 import type { JsonObject } from "../json.ts";
-import { type FieldRules, fieldFinding, fieldProblems, type Refusal } from "./config.ts";
+import { type FieldRules, fieldProblems } from "./config.ts";
 import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
-import { type Matcher, readTargets } from "./module-names.ts";
+import { badField, type Matcher, readTargets } from "./module-names.ts";
 import { absent, findTensor, type Grouped, groupByModule, oddKeys, type Parts, read } from "./parts.ts";
 import { targetProblems } from "./targets.ts";
 
@@ -54,21 +54,10 @@ export interface KindContext {
   readonly others: Grouped["others"];
 }
 
-const AS_PEFT_DOES = "merge it with PEFT and import the result";
-
-/** Fields of every kind that bring whole tensors along; the file then holds tensors that no formula has a part for. */
-const CARRIES_TENSORS: Readonly<Record<string, Refusal>> = {
-  modules_to_save: [
-    "UNSUPPORTED_VARIANT",
-    `whole modules are replaced beside the change, which is not done for this kind: ${AS_PEFT_DOES}`,
-  ],
-};
-
 /** Turns an adapter whose changes are one formula a module into targets. */
 export function parseModules(input: AdapterInput, kind: ModuleKind): ParsedAdapter {
   const { config } = input;
-  const { known, refused } = kind.fields;
-  const problems = fieldProblems(config, { known, refused: { ...CARRIES_TENSORS, ...refused } });
+  const problems = fieldProblems(config, kind.fields);
   const warnings: Finding[] = [];
   const bad: Finding[] = [];
   const report = (finding: Finding) => bad.push(finding);
@@ -102,10 +91,10 @@ export function parseModules(input: AdapterInput, kind: ModuleKind): ParsedAdapt
   return { targets: made, problems: [...problems, ...disagreements], warnings };
 }
 
+/** The values that PEFT knows are dealt with before: the file then carries the biases themselves. */
 function biasProblems({ bias }: JsonObject): Finding[] {
   if (bias === undefined || bias === null || bias === "none") return [];
-  const sentence = `bias = ${JSON.stringify(bias)} carries bias tensors, which are not merged for this kind: ${AS_PEFT_DOES}`;
-  return [fieldFinding("UNSUPPORTED_VARIANT", "bias", sentence)];
+  return [badField("bias", bias, '"none", "all" or the kind\'s own "…_only"')];
 }
 
 function unstated(targets: Matcher | null): Finding[] {
@@ -140,12 +129,6 @@ interface Wanted {
 
 function adaptedModule(input: AdapterInput, { module, parts, kind }: Wanted): Adapted | Finding {
   const say = (code: string, message: string): Finding => ({ code, subject: module, message });
-  if (input.model.tiedEmbeddings && /(^|\.)(lm_head|embed_tokens|wte)$/.test(module)) {
-    return say(
-      "UNSUPPORTED_VARIANT",
-      `module ${module} is tied to its counterpart (tie_word_embeddings), and ${kind.name} on one of the two would have to untie them: ${AS_PEFT_DOES}.`,
-    );
-  }
   const weight = findTensor(input, module);
   if (!weight) return absent(input, [...parts.values()][0]!, module);
   if (!isMergeable(weight.dtype)) {
