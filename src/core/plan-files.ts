@@ -1,40 +1,46 @@
 import { type CheckpointFacts, CONFIG_FILE } from "./checkpoint.ts";
 import { elementCount } from "./dtype.ts";
 import { isJsonObject, type Json, type JsonObject } from "./json.ts";
+import type { JsonEdit } from "./json-edit.ts";
 import type { PlannedFile } from "./plan.ts";
 import type { Layout } from "./plan-layout.ts";
 
-/** config.json with some fields changed, where any are; other fields keep their order. */
+/** config.json with some fields changed, where any are; all else of the base's file stays as it is, byte for byte. */
 export function changedConfig(
-  { config }: Pick<CheckpointFacts, "config">,
+  { config, files }: Pick<CheckpointFacts, "config" | "files">,
   changes: Readonly<Record<string, Json>>,
 ): PlannedFile[] {
-  if (Object.keys(changes).length === 0) return [];
-  return [made(CONFIG_FILE, withFields(config, changes))];
+  const edits = Object.entries(changes).flatMap(([field, value]) => editsOf(config, field, value));
+  if (edits.length === 0) return [];
+  const size = files.find(({ path }) => path === CONFIG_FILE)?.size ?? 0;
+  const added = edits.reduce((sum, edit) => sum + JSON.stringify(edit, null, 2).length, 0);
+  return [{ path: CONFIG_FILE, from: "plan", size: size + added, edits }];
 }
 
+/** Names of a field: older configs call the storage type torch_dtype. */
+const NAMES: Readonly<Record<string, readonly string[]>> = { dtype: ["dtype", "torch_dtype"] };
+
 /**
- * Multimodal configs keep the language model's fields in text_config, some of them in both places, and older ones say
- * torch_dtype: a field is changed wherever it stands, and added at the top where it stands nowhere.
+ * Multimodal configs keep the language model's fields in text_config, some of them in both places, and their storage
+ * type for each part: a field is changed wherever it stands. Where it stands nowhere it is added with the language
+ * model's. The tie of embeddings is always stated at the top, where transformers looks for it first.
  */
-function withFields(config: JsonObject, changes: Readonly<Record<string, Json>>): JsonObject {
-  const result: Record<string, Json> = { ...config };
-  const text = isJsonObject(config.text_config) ? { ...config.text_config } : null;
-  for (const [field, value] of Object.entries(changes)) {
-    const names = field === "dtype" ? ["dtype", "torch_dtype"] : [field];
-    let placed = false;
-    for (const place of text ? [result, text] : [result]) {
-      for (const name of names) {
-        if (!Object.hasOwn(place, name)) continue;
-        place[name] = value;
-        placed = true;
-      }
-    }
-    if (!placed)
-      (text && field !== "dtype" && field !== "tie_word_embeddings" ? text : result)[field] = value;
-  }
-  if (text) result.text_config = text;
-  return result;
+function editsOf(config: JsonObject, field: string, value: Json): JsonEdit[] {
+  const names = NAMES[field] ?? [field];
+  const inner = Object.keys(config).filter((name) =>
+    field === "dtype" ? isJsonObject(config[name]) : name === "text_config" && isJsonObject(config[name]),
+  );
+  const places: string[][] = [[], ...inner.map((name) => [name])];
+  const edits = places.flatMap((place) => {
+    const object = (place[0] === undefined ? config : config[place[0]]) as JsonObject;
+    return names
+      .filter((name) => Object.hasOwn(object, name))
+      .map((name) => ({ path: [...place, name], value }));
+  });
+  const atTop = field === "tie_word_embeddings" || field === "dtype" || !isJsonObject(config.text_config);
+  const stated =
+    field === "tie_word_embeddings" ? edits.some(({ path }) => path.length === 1) : edits.length > 0;
+  return stated ? edits : [...edits, { path: atTop ? [field] : ["text_config", field], value }];
 }
 
 /** The shard index for a layout other than the base's. */

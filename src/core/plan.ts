@@ -13,6 +13,7 @@ import { type Coverage, coverageOf } from "./coverage.ts";
 import { type Finding, type Report, refusal } from "./errors.ts";
 import type { DeltaForecast } from "./forecast.ts";
 import type { Digest } from "./identity.ts";
+import type { JsonEdit } from "./json-edit.ts";
 import { METHODS } from "./methods/index.ts";
 import { changedConfig, changedIndex } from "./plan-files.ts";
 import {
@@ -52,9 +53,12 @@ export interface PlannedFile {
   readonly path: string;
   /** `plan`: made by the plan, from the base's file of that name. */
   readonly from: "base" | "adapter" | "plan";
+  /** Bytes; of an edited file at most. */
   readonly size: number;
   /** Text of a file that the plan made. */
   readonly content?: string;
+  /** What changes in the base's file of that name. */
+  readonly edits?: readonly JsonEdit[];
 }
 
 /** One touched tensor, for people. */

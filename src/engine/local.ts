@@ -1,6 +1,8 @@
 import { resolve } from "node:path";
+import { needsBaseDigests } from "../core/adapters/ties.ts";
+import { readModelFacts } from "../core/arch.ts";
 import type { CheckpointFacts } from "../core/checkpoint.ts";
-import { checkpointDigests } from "../core/checkpoint.ts";
+import { checkpointDigests, tensorsByName } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import type { Digest } from "../core/identity.ts";
 import { type MergePlan, planMerge } from "../core/plan.ts";
@@ -32,7 +34,8 @@ export interface LocalPlan {
 
 /**
  * Reads two folders and plans their merge. The adapter's tensors are read once, for their digests and so that NaN is
- * refused by the plan; the base's only where `digestBase` asks for it (a merge reads them anyway).
+ * refused by the plan; the base's only where `digestBase` asks for it (a merge reads them anyway), or a tied pair is
+ * stored twice.
  * @throws NOT_FOUND, NOT_A_MODEL, NOT_AN_ADAPTER, BAD_FILE, …; a plan with refusals is returned
  */
 export async function* planLocal(
@@ -48,10 +51,12 @@ export async function* planLocal(
     );
   }
   const digestedAdapter = { ...adapter, facts: yield* digestCheckpoint(adapter, options) };
-  const digestedBase = options.digestBase ? { ...base, facts: yield* digestCheckpoint(base, options) } : base;
+  const { weights, config } = base.facts;
+  const digestBase = options.digestBase || needsBaseDigests(tensorsByName(weights), readModelFacts(config));
+  const digestedBase = digestBase ? { ...base, facts: yield* digestCheckpoint(base, options) } : base;
   const { pins, choices, strictBase } = request;
   const plan = planMerge({
-    base: planInput(request.base, digestedBase.facts, pins?.base, options.digestBase === true),
+    base: planInput(request.base, digestedBase.facts, pins?.base, digestBase),
     sources: [planInput(request.adapter, digestedAdapter.facts, pins?.adapter, true)],
     choices,
     ...(strictBase !== undefined && { strictBase }),

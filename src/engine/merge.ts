@@ -9,14 +9,15 @@ import {
 } from "../core/checkpoint.ts";
 import { AppError, type Finding, refusal } from "../core/errors.ts";
 import { asLowRankUpdate, type Expr, leaves } from "../core/expr.ts";
-import type { Digest } from "../core/identity.ts";
+import { type Digest, digestBytes } from "../core/identity.ts";
+import { editJson } from "../core/json-edit.ts";
 import { type CheckReport, checkMerge, requireEffect, type TensorOutcome } from "../core/parity.ts";
 import { requireRunnable } from "../core/plan.ts";
 import { makeRecipe, type Recipe, recipeDigest } from "../core/recipe.ts";
 import { ENGINE, type InputHint, type MergeRecord } from "../core/record.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
 import { FileSource } from "../storage/file.ts";
-import { restamp } from "../storage/folder.ts";
+import { readText, restamp } from "../storage/folder.ts";
 import {
   copyInto,
   createShard,
@@ -31,7 +32,7 @@ import {
   writeText,
 } from "../storage/staging.ts";
 import { withResults } from "./digest.ts";
-import { type EngineEvent, type EngineOptions, failAt } from "./events.ts";
+import { type EngineEvent, type EngineOptions, failAt, type Located } from "./events.ts";
 import type { TensorResult } from "./pool.ts";
 import { runTasks } from "./run-tasks.ts";
 import { sampleRows } from "./sample.ts";
@@ -259,9 +260,28 @@ async function copyFiles({ plan, base, sources, staging }: MergeInput): Promise<
       await writeText(join(staging, file.path), file.content);
       continue;
     }
+    if (file.edits !== undefined) {
+      await writeText(join(staging, file.path), editJson(await readAgain(base, file.path), file.edits));
+      continue;
+    }
     const from = file.from === "base" ? base.folder : sources[0]!.folder;
     await copyInto(join(from, file.path), join(staging, file.path));
   }
+}
+
+/** The text of a small file of the base, which must still be what was read for the plan. */
+async function readAgain({ folder, facts }: Located, path: string): Promise<string> {
+  const text = await readText(join(folder, path));
+  const expected = facts.files.find((file) => file.path === path)?.digest;
+  const actual = digestBytes(new TextEncoder().encode(text));
+  if (expected && expected !== actual) {
+    throw new AppError(
+      "INPUT_CHANGED",
+      `${path} of the base was changed while it was merged: start again when nothing writes to it.`,
+      { details: { file: path, expected, actual } },
+    );
+  }
+  return text;
 }
 
 /** The complete recipe, now that every input was read; refuses inputs other than the pinned or promised ones. */
