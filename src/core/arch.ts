@@ -56,10 +56,18 @@ function tiedByDefault(config: JsonObject): boolean {
 }
 
 /** Model types whose "linear" layers are transformers' Conv1D, stored (in, out) instead of (out, in). */
-const CONV1D_MODEL_TYPES = new Set(["gpt2", "openai-gpt", "imagegpt", "decision_transformer"]);
+const CONV1D_MODEL_TYPES = new Set(["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"]);
 
 export function usesConv1D(modelType: string | null): boolean {
   return modelType !== null && CONV1D_MODEL_TYPES.has(modelType);
+}
+
+/** The Conv1D layers of those models; their embeddings and heads are not transposed. */
+const CONV1D_MODULE = /(^|\.)(c_attn|q_attn|c_proj|c_fc)(\.base_layer)*$/;
+
+/** Whether a module is a Conv1D, whose weight is stored (in, out). */
+export function isConv1D(modelType: string | null, module: string): boolean {
+  return usesConv1D(modelType) && CONV1D_MODULE.test(module);
 }
 
 export interface ParameterCounts {

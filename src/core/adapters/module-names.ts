@@ -19,12 +19,33 @@ export function readTargets(config: JsonObject, report: Report): Matcher | null 
   const targeted = readNames(config, "target_modules", report);
   const excluded = readNames(config, "exclude_modules", report);
   const inLayers = readLayers(config, report);
+  const replaced = readReplaced(config, report);
   if (targeted === null) return null;
   return (module) => {
     if (excluded !== null && (excluded.equals(module) || excluded.suffix(module))) return false;
+    if (replaced(module)) return false;
     // A full name bypasses the layer filter; so does PEFT.
     return targeted.equals(module) || (targeted.suffix(module) && inLayers(module));
   };
+}
+
+/** Heads that PEFT saves with these tasks although modules_to_save may not name them. */
+const TASK_HEADS: Readonly<Record<string, readonly string[]>> = {
+  SEQ_CLS: ["classifier", "score"],
+  TOKEN_CLS: ["classifier", "score"],
+  QUESTION_ANS: ["qa_outputs"],
+};
+
+/** Modules that modules_to_save replaces, and all below them, are never adapted; each entry is a regular expression. */
+function readReplaced(config: JsonObject, report: Report): Matcher {
+  const given = isUnset(config.modules_to_save)
+    ? []
+    : readList({ value: config.modules_to_save, field: "modules_to_save", type: "string" }, report);
+  const heads = typeof config.task_type === "string" ? (TASK_HEADS[config.task_type] ?? []) : [];
+  const patterns = [...new Set([...(given as string[]), ...heads])].map((name) =>
+    compilePattern(`(?:.*\\.)?(?:${name})(?:\\..*)?`, "adapter_config.json modules_to_save", report),
+  );
+  return (module) => patterns.some((pattern) => pattern.matchesAll(module));
 }
 
 interface Names {
@@ -42,9 +63,15 @@ function readNames(config: JsonObject, field: string, report: Report): Names | n
   return compileNames(readList({ value, field, type: "string" }, report) as string[], field, report);
 }
 
+/** Embeddings, and the output heads that PEFT leaves out of "all-linear". */
+const NOT_LINEAR = /(^|\.)(\w*embed\w*|wte|wpe|lm_head|score|classifier)$/;
+
 /** PEFT's reading of target_modules: a regular expression for whole names, or a list of names and of their endings. */
 function compileNames(names: string | readonly string[], field: string, report: Report): Names {
   if (typeof names === "string") {
+    // PEFT writes the names of all linear layers instead; a file that says it was edited by hand.
+    if (names.toLowerCase() === "all-linear")
+      return { equals: (module) => !NOT_LINEAR.test(module), suffix: () => false };
     const pattern = compilePattern(names, field, report);
     return { equals: (module) => pattern.matchesAll(module), suffix: () => false };
   }
@@ -62,8 +89,9 @@ function readLayers(config: JsonObject, report: Report): Matcher {
   const layers = new Set(readList({ value, field: "layers_to_transform", type: "number" }, report));
   const given = config.layers_pattern;
   const words = isUnset(given)
-    ? ["[^.]*"]
+    ? [".*\\.[^.]*"]
     : (readList({ value: given, field: "layers_pattern", type: "string" }, report) as string[]);
+  // Without a pattern some name has to stand before the layer's own: PEFT finds no layer in "layers.0.up".
   const patterns = words.map((word) => layerNumber(word, report));
   return (module) => {
     const found = patterns.map((read) => read(module)).find((number) => number !== null);

@@ -17,7 +17,7 @@ function inputOf(modelType: string, base: readonly string[], adapter: readonly s
     base: new Map(base.map((name) => [name, tensor(name, name.includes("norm") ? [4] : [4, 4])])),
     model: readModelFacts({ model_type: modelType }),
     source: 0,
-    ties: "untie",
+    ties: "preserve",
   };
 }
 
