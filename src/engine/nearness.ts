@@ -1,55 +1,51 @@
 import { type Distance, ulpAt } from "../core/devices.ts";
 import { DTYPE_BITS, elementCount, isMergeable, type MergeableDtype } from "../core/dtype.ts";
 import { bitsToNumber } from "../core/numerics.ts";
-import { type OpenFiles, readExact, type WriteAt } from "../storage/tensor-io.ts";
+import { type OpenFiles, readExact } from "../storage/tensor-io.ts";
 import type { TensorTask } from "./pool.ts";
 
-type Words = Uint16Array | Uint32Array;
+/** What came out of comparing a tensor that a device computed with its canonical value. */
+export interface Nearness extends Distance {
+  /** Elements that the device left with other bits than the input's. */
+  readonly changed: number;
+}
 
 /**
- * Takes the place of a disk while a tensor is computed in the canonical arithmetic: what would be written is compared
- * with what another device has written there. Each element's difference is measured in units in the last place at the
- * larger of |W| and |W′|, so that a small sum of large parts is held to what the parts allow.
+ * Compares what a device computed with the canonical value, element by element. A difference is measured in units in
+ * the last place at the larger of |W| and |W′|, so that a small sum of large parts is held to what its parts allow.
  */
-export class Nearness {
+export class NearnessMeter {
   readonly #task: TensorTask;
   readonly #dtype: MergeableDtype;
   readonly #files: OpenFiles;
-  readonly #width: number;
   #differing = 0;
   #maxUlp = 0;
   #changed = 0;
   #elements = 0;
 
-  /** @param files for the task's input, which stays open */
+  /** @param files for the task's input */
   constructor(task: TensorTask, files: OpenFiles) {
     if (!isMergeable(task.dtype))
       throw new Error(`${task.name}: ${task.dtype} is compared by its digest only`);
     this.#task = task;
     this.#dtype = task.dtype;
     this.#files = files;
-    this.#width = DTYPE_BITS[task.dtype] / 8;
   }
 
-  readonly write: WriteAt = (fd, bytes, position) => {
-    const { path, offset } = this.#task.output!;
-    const written = new Uint8Array(bytes.byteLength);
-    readExact(fd, path, written, position);
-    const start = (position - offset) / this.#width;
-    const [canonical, found] = [this.#words(bytes), this.#words(written)];
+  /** Stored bytes of the same elements, from `start` (in elements) on. */
+  compare(canonical: Uint8Array, computed: Uint8Array, start: number): void {
+    const [expected, found] = [wordsOf(this.#dtype, canonical), wordsOf(this.#dtype, computed)];
     const before = this.#input(start, found.length);
     for (let i = 0; i < found.length; i++) {
       if (before?.bits?.[i] !== found[i]) this.#changed++;
-      if (canonical[i] === found[i]) continue;
+      if (expected[i] === found[i]) continue;
       this.#differing++;
-      this.#maxUlp = Math.max(this.#maxUlp, this.#ulps(canonical[i]!, found[i]!, before?.value(i) ?? 0));
+      this.#maxUlp = Math.max(this.#maxUlp, this.#ulps(expected[i]!, found[i]!, before?.value(i) ?? 0));
     }
     this.#elements += found.length;
-    return bytes.byteLength;
-  };
+  }
 
-  /** `changed`: elements that the device left with other bits than the input's. */
-  get found(): Distance & { readonly changed: number } {
+  get found(): Nearness {
     return {
       differing: this.#differing,
       elements: this.#elements,
@@ -58,11 +54,11 @@ export class Nearness {
     };
   }
 
-  #ulps(canonical: number, found: number, before: number): number {
-    const [expected, actual] = [bitsToNumber(this.#dtype, canonical), bitsToNumber(this.#dtype, found)];
+  #ulps(canonical: number, computed: number, before: number): number {
+    const [expected, found] = [bitsToNumber(this.#dtype, canonical), bitsToNumber(this.#dtype, computed)];
     // Two zeros of other sign, and two NaN of other bits.
-    if (Object.is(expected, actual) || expected === actual) return 0;
-    const distance = Math.abs(expected - actual);
+    if (expected === found || Object.is(expected, found)) return 0;
+    const distance = Math.abs(expected - found);
     if (!Number.isFinite(distance)) return Number.POSITIVE_INFINITY;
     const at = Math.max(Math.abs(expected), Number.isFinite(before) ? Math.abs(before) : 0);
     return distance / ulpAt(this.#dtype, at);
@@ -76,15 +72,15 @@ export class Nearness {
     const width = DTYPE_BITS[from] / 8;
     const bytes = new Uint8Array(count * width);
     readExact(this.#files.reading(input.path), input.path, bytes, input.offset + start * width);
-    const words = width === 2 ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer);
+    const words = wordsOf(from, bytes);
     return { bits: from === dtype ? words : null, value: (i: number) => bitsToNumber(from, words[i]!) };
   }
+}
 
-  #words(bytes: Uint8Array): Words {
-    const aligned = bytes.byteOffset % this.#width === 0 ? bytes : bytes.slice();
-    const { buffer, byteOffset, byteLength } = aligned;
-    return this.#width === 2
-      ? new Uint16Array(buffer, byteOffset, byteLength / 2)
-      : new Uint32Array(buffer, byteOffset, byteLength / 4);
-  }
+function wordsOf(dtype: MergeableDtype, bytes: Uint8Array): Uint16Array | Uint32Array {
+  const width = DTYPE_BITS[dtype] / 8;
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
+  return width === 2
+    ? new Uint16Array(buffer, byteOffset, byteLength / 2)
+    : new Uint32Array(buffer, byteOffset, byteLength / 4);
 }

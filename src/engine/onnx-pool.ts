@@ -1,11 +1,10 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { TensorStats } from "../core/checkpoint.ts";
 import type { OnnxDevice } from "../core/devices.ts";
-import { elementCount } from "../core/dtype.ts";
 import { AppError } from "../core/errors.ts";
 import type { ProbedDevice } from "./onnx-probe.ts";
 import type { TensorTask, WorkerError } from "./pool.ts";
+import type { WrittenTensor } from "./tensor-sink.ts";
 import { unpackError } from "./travel.ts";
 
 export type ToProcess =
@@ -15,19 +14,14 @@ export type ToProcess =
       readonly device: OnnxDevice;
       readonly tasks: readonly TensorTask[];
       readonly failWritesAfter: number | null;
+      readonly compare: boolean;
     };
 
 export type FromProcess =
   | { readonly type: "probed"; readonly found: ProbedDevice }
   /** `part`: of the tensor, from 0 to 1. */
   | { readonly type: "progress"; readonly name: string; readonly part: number }
-  | {
-      readonly type: "tensor";
-      readonly name: string;
-      readonly absmax: number;
-      readonly squares: number;
-      readonly finite: number;
-    }
+  | ({ readonly type: "tensor"; readonly name: string } & WrittenTensor)
   /** The device lacks an operator: the tensor has to be computed elsewhere. */
   | { readonly type: "declined"; readonly name: string; readonly why: string }
   | { readonly type: "done" }
@@ -37,12 +31,14 @@ export type DeviceEvent =
   /** `bytes`: how many of the tasks' input bytes are done in all. */
   | { readonly type: "progress"; readonly bytes: number }
   /** Written as a whole. */
-  | { readonly type: "tensor"; readonly name: string; readonly stats: TensorStats }
+  | ({ readonly type: "tensor"; readonly name: string } & WrittenTensor)
   | { readonly type: "declined"; readonly name: string; readonly why: string };
 
 export interface DevicePoolOptions {
   readonly device: OnnxDevice;
   readonly signal?: AbortSignal | undefined;
+  /** The outputs hold the canonical values: each is compared before it is overwritten. */
+  readonly compare?: boolean | undefined;
   /** For tests: writes fail as on a full disk after so many bytes. */
   readonly failWritesAfter?: number | undefined;
 }
@@ -133,12 +129,12 @@ function crashed({ code, signal }: { code: number | null; signal: string | null 
 }
 
 /**
- * Computes tensors on a device, one after another, into their outputs. Nothing is hashed or checked here.
+ * Computes tensors on a device, one after another, into their outputs, which must exist.
  * @throws DEVICE_FAILED, BAD_FILE, DISK_FULL, NOT_FOUND; the reason of the signal
  */
 export async function* runOnDevice(
   tasks: readonly TensorTask[],
-  { device, signal, failWritesAfter }: DevicePoolOptions,
+  { device, signal, failWritesAfter, compare = false }: DevicePoolOptions,
 ): AsyncGenerator<DeviceEvent, void> {
   signal?.throwIfAborted();
   if (tasks.length === 0) return;
@@ -148,16 +144,12 @@ export async function* runOnDevice(
   const byName = new Map(tasks.map((task) => [task.name, task]));
   let bytes = 0;
   try {
-    child.send({ type: "run", device, tasks, failWritesAfter: failWritesAfter ?? null });
+    child.send({ type: "run", device, tasks, failWritesAfter: failWritesAfter ?? null, compare });
     for (let m = await child.next(); m.type !== "done"; m = await child.next()) {
       if (m.type === "progress") {
         bytes += m.part * deviceBytes([byName.get(m.name)!]);
         yield { type: "progress", bytes: Math.round(bytes) };
-      } else if (m.type === "declined") yield m;
-      else if (m.type === "tensor") {
-        const elements = elementCount(byName.get(m.name)!.shape);
-        yield { type: "tensor", name: m.name, stats: statsOf(m, elements) };
-      }
+      } else if (m.type !== "probed") yield m;
     }
   } finally {
     signal?.removeEventListener("abort", abort);
@@ -168,10 +160,4 @@ export async function* runOnDevice(
 /** The bytes that progress counts. */
 export function deviceBytes(tasks: readonly TensorTask[]): number {
   return tasks.reduce((sum, { input }) => sum + (input?.bytes ?? 0), 0);
-}
-
-function statsOf(sum: { absmax: number; squares: number; finite: number }, elements: number): TensorStats {
-  const nonFinite = elements - sum.finite;
-  if (sum.finite === 0) return { absmax: null, rms: null, nonFinite };
-  return { absmax: sum.absmax, rms: Math.sqrt(sum.squares / sum.finite), nonFinite };
 }

@@ -1,5 +1,4 @@
 import { env } from "node:process";
-import { isMergeable } from "../core/dtype.ts";
 import { compileKernels, Kernels } from "./kernels.ts";
 import type { FromProcess, ToProcess } from "./onnx-pool.ts";
 import { probeSession } from "./onnx-probe.ts";
@@ -33,18 +32,11 @@ interface Job {
   readonly reading: Promise<readonly Float32Array[]>;
 }
 
-interface Sum {
-  absmax: number;
-  squares: number;
-  finite: number;
-}
-
 class DeviceRun {
   readonly #parts: RunnerParts;
   readonly #io: TileIo;
   readonly #writing = new Set<Promise<void>>();
   readonly #declined = new Set<TensorTask>();
-  readonly #sums = new Map<TensorTask, Sum>();
 
   constructor(parts: RunnerParts, io: TileIo) {
     this.#parts = parts;
@@ -66,7 +58,6 @@ class DeviceRun {
       while (this.#writing.size >= MAX_WRITES) await Promise.race(this.#writing);
     }
     await Promise.all(this.#writing);
-    for (const [task, sum] of this.#sums) send({ type: "tensor", name: task.name, ...sum });
   }
 
   *#jobs(tasks: readonly TensorTask[]): Generator<Job> {
@@ -89,29 +80,24 @@ class DeviceRun {
     const read = await reading;
     if (this.#declined.has(task)) return;
     try {
-      this.#write(task, tile, await tensor.compute(tile, read));
+      // Whether the device can do all of it must be known before anything is overwritten.
+      if (tile.start === 0) await this.#parts.sessions.prepare(modelsOf(task));
+      this.#write(task, tile, last, await tensor.compute(tile, read));
     } catch (error) {
       if (!(error instanceof NotOnDevice)) throw error;
       this.#declined.add(task);
-      this.#sums.delete(task);
       send({ type: "declined", name: task.name, why: error.message });
     }
     if (last) this.#parts.buffers.clear();
   }
 
-  #write(task: TensorTask, { start, stop, skip }: DeviceTile, values: Float32Array): void {
-    const { dtype, output } = task;
-    if (!isMergeable(dtype) || !output) throw new Error(`${task.name} cannot be written`);
+  #write(task: TensorTask, { start, stop, skip }: DeviceTile, last: boolean, values: Float32Array): void {
     const row = values.length / (stop - start);
-    const store = { dtype, output, start: (start + skip) * row };
-    const writing = this.#io.write({ store, values, skip: skip * row }).then(({ stats, values: spare }) => {
+    const write = { task, start: (start + skip) * row, values, skip: skip * row, last };
+    const writing = this.#io.write(write).then(({ values: spare, tensor }) => {
       this.#parts.buffers.give(spare);
-      const sum = this.#sums.get(task) ?? { absmax: 0, squares: 0, finite: 0 };
-      sum.absmax = Math.max(sum.absmax, stats.absmax);
-      sum.squares += stats.squares;
-      sum.finite += stats.finite;
-      this.#sums.set(task, sum);
       send({ type: "progress", name: task.name, part: (stop - start - skip) / (task.shape[0] ?? 1) });
+      if (tensor) send({ type: "tensor", name: task.name, ...tensor });
     });
     const settled = writing.finally(() => this.#writing.delete(settled));
     // A failed write is thrown where the run waits for it.
@@ -120,10 +106,17 @@ class DeviceRun {
   }
 }
 
+function* modelsOf(task: TensorTask): Generator<Uint8Array<ArrayBuffer>> {
+  for (const { program } of deviceTiles(task)) {
+    for (const value of program.values) if (value.kind === "graph") yield value.model;
+  }
+}
+
 async function compute(message: Extract<ToProcess, { type: "run" }>): Promise<void> {
   const module = await compileKernels();
   const sessions = new Sessions(await loadRuntime(), message.device);
-  const io = new TileIo({ module, failWritesAfter: message.failWritesAfter });
+  const { failWritesAfter, compare } = message;
+  const io = new TileIo({ module, failWritesAfter, compare });
   const files = new TileFiles(new Kernels(module));
   const parts = {
     sessions,

@@ -63,6 +63,11 @@ export class Sessions {
       throw new Error(`a graph gave [${y?.dims}], not [${into.shape}]`);
   }
 
+  /** @throws NotOnDevice where the provider lacks an operator of one of the graphs */
+  async prepare(models: Iterable<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for (const model of models) await this.#session(model);
+  }
+
   async close(): Promise<void> {
     for (const session of this.#open.values()) await session.release();
     this.#open.clear();

@@ -58,23 +58,23 @@ export class TileFiles {
     }
   }
 
-  /** @throws DISK_FULL */
-  write({ dtype, output, start }: Store, values: Float32Array): TileStats {
+  /**
+   * Rounds values to a storage type and writes them.
+   * @param each told of every piece before it is written: its bytes (valid during the call), and its first element
+   * @throws DISK_FULL
+   */
+  write(
+    { dtype, output, start }: Store,
+    values: Float32Array,
+    each: (stored: Uint8Array, start: number, stats: TileStats) => void,
+  ): void {
     const width = DTYPE_BITS[dtype] / 8;
     const file = { fd: this.#files.writing(output.path), path: output.path, write: this.#write };
-    let [absmax, squares, finite] = [0, 0, 0];
     this.#eachRounded(dtype, values, (done, elements) => {
-      const stats = this.#kernels.stats(dtype, STORED_AT, elements);
-      absmax = Math.max(absmax, stats.absmax);
-      squares += stats.squares;
-      finite += stats.finite;
-      writeExact(
-        file,
-        this.#kernels.bytes(STORED_AT, elements * width),
-        output.offset + (start + done) * width,
-      );
+      const stored = this.#kernels.bytes(STORED_AT, elements * width);
+      each(stored, start + done, this.#kernels.stats(dtype, STORED_AT, elements));
+      writeExact(file, stored, output.offset + (start + done) * width);
     });
-    return { absmax, squares, finite };
   }
 
   /** Rounds values to a storage type, and widens them again, in place. */

@@ -1,29 +1,41 @@
 import { Worker } from "node:worker_threads";
-import type { TileStats } from "./kernels.ts";
-import type { WorkerError } from "./pool.ts";
-import type { Load, Store } from "./tile-files.ts";
+import type { TensorTask, WorkerError } from "./pool.ts";
+import type { WrittenTensor } from "./tensor-sink.ts";
+import type { Load } from "./tile-files.ts";
 import { unpackError } from "./travel.ts";
+
+export interface TileWrite {
+  readonly task: TensorTask;
+  /** Position of the first value that is written, in elements. */
+  readonly start: number;
+  readonly values: Float32Array;
+  /** Values at the start that are not written. */
+  readonly skip: number;
+  /** With it the tensor is complete. */
+  readonly last: boolean;
+}
 
 export type ToIo =
   | { readonly type: "read"; readonly id: number; readonly loads: readonly Load[] }
-  /** `skip`: values at the start that are not written. */
-  | {
-      readonly type: "write";
-      readonly id: number;
-      readonly store: Store;
-      readonly values: Float32Array;
-      readonly skip: number;
-    }
+  | ({ readonly type: "write"; readonly id: number } & TileWrite)
   | { readonly type: "close" };
 
 export type FromIo =
   | { readonly type: "read"; readonly id: number; readonly values: readonly Float32Array[] }
-  | { readonly type: "wrote"; readonly id: number; readonly stats: TileStats; readonly values: Float32Array }
+  | {
+      readonly type: "wrote";
+      readonly id: number;
+      readonly values: Float32Array;
+      /** With the last tile. */
+      readonly tensor: WrittenTensor | null;
+    }
   | { readonly type: "failed"; readonly id: number; readonly error: WorkerError };
 
 export interface IoSetup {
   readonly module: WebAssembly.Module;
   readonly failWritesAfter: number | null;
+  /** The outputs hold the canonical values: each is compared before it is overwritten. */
+  readonly compare: boolean;
 }
 
 type Waiting = { resolve: (message: FromIo) => void; reject: (error: Error) => void };
@@ -53,8 +65,8 @@ export class TileIo {
     return answer.values;
   }
 
-  /** Takes `values` over; they come back with the answer, for the next tile. */
-  async write(write: { store: Store; values: Float32Array; skip: number }) {
+  /** Tiles of a tensor in their order. Takes `values` over; they come back with the answer, for another tile. */
+  async write(write: TileWrite) {
     const answer = await this.#ask((id) => {
       const message: ToIo = { type: "write", id, ...write };
       this.#worker.postMessage(message, [write.values.buffer as ArrayBuffer]);
