@@ -51,6 +51,11 @@ export interface WeightFile {
   readonly metadata: Readonly<Record<string, string>>;
   /** In the order of their bytes. */
   readonly tensors: readonly TensorFacts[];
+  /**
+   * What told the file's state apart when its tensors were digested, change time included, which a program cannot set:
+   * while it is the same, the digests hold. Absent where it is not known for sure.
+   */
+  readonly fingerprint?: string;
 }
 
 export interface TokenizerFacts {

@@ -1,5 +1,6 @@
 import { children, type Expr, type Leaf } from "./expr.ts";
 import { FUNCTIONS } from "./functions.ts";
+import { type Cut, leafPart } from "./leaf-part.ts";
 
 /** Row-major values with their shape. float64, or float32 values where the arithmetic rounds to them. */
 export interface NdArray {
@@ -10,8 +11,8 @@ export interface NdArray {
 /** Where the values of leaves come from. */
 export interface TensorLookup {
   whole(leaf: Leaf): NdArray;
-  /** Rows start … stop-1 alone, where that is cheaper than all of them. */
-  rows?(leaf: Leaf, start: number, stop: number): NdArray;
+  /** A part alone, where that is cheaper than all of it: one cut after the other. */
+  part?(leaf: Leaf, cuts: readonly Cut[]): NdArray;
 }
 
 /**
@@ -42,12 +43,11 @@ export function evaluate(expr: Expr, lookup: TensorLookup, arithmetic: Arithmeti
   return visit(expr);
 }
 
-/** The value of a leaf, or of some rows of one. */
+/** The value of a leaf, or of a part of one. */
 function read(node: Expr, lookup: TensorLookup): NdArray | undefined {
-  if (node.op === "base" || node.op === "source") return lookup.whole(node);
-  if (node.op !== "slice" || node.axis !== 0 || node.step !== 1) return undefined;
-  if (node.of.op !== "base" && node.of.op !== "source") return undefined;
-  return lookup.rows?.(node.of, node.start, node.stop);
+  const part = leafPart(node);
+  if (!part) return undefined;
+  return part.cuts.length === 0 ? lookup.whole(part.leaf) : lookup.part?.(part.leaf, part.cuts);
 }
 
 type Inner = Exclude<Expr, Leaf>;

@@ -33,6 +33,8 @@ export interface TensorOutcome {
   readonly elements: number;
   /** A factor holds zeros only, or the scale is 0: nothing is added here, whatever becomes of a negative zero. */
   readonly updateIsZero: boolean;
+  /** Copied unread: the output's digest is the one that the input's file had when it was digested. */
+  readonly inherited?: boolean;
 }
 
 export interface SampledRows {
@@ -40,6 +42,8 @@ export interface SampledRows {
   readonly elements: number;
   /** Tensors in which a sampled element differs from the canonical value. */
   readonly differing: readonly string[];
+  /** Tensors of which even a piece takes too much to compute a second way. */
+  readonly skipped?: readonly string[];
 }
 
 export interface CheckInput {
@@ -63,34 +67,56 @@ export function checkMerge(input: CheckInput): CheckReport {
 }
 
 const list = (names: readonly string[]) => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
-const isAdapterName = (name: string) => /\.lora_|^base_model\./.test(name);
+/** Names that PEFT gives to an adapter's own tensors; no model's own tensor is called so. */
+const isAdapterName = (name: string) =>
+  /^base_model\.|(^|\.)(lora|ia3|hada|lokr|oft|boft|vera|hra|miss|bone|shira|road|delora|hira|fourierft)_/.test(
+    name,
+  );
 
 function structureChecks({ plan, written, files }: CheckInput): Check[] {
-  const byName = new Map(written.map((t) => [t.name, t]));
-  const wrong = plan.steps.filter((step) => {
-    const found = byName.get(step.tensor);
-    return !found || found.dtype !== step.dtype || found.shape.join() !== step.shape.join();
-  });
-  const extra = written.length - (plan.steps.length - wrong.length);
   const left = written.map((t) => t.name).filter(isAdapterName);
   const adapterFiles = files.filter((file) => /(^|\/)adapter_(config|model)\./.test(file));
   return [
     {
       level: 0,
-      name: "LoRA modules before, none after",
+      name: "an adapter before, none after",
       passed: plan.touched.length > 0 && left.length === 0 && adapterFiles.length === 0,
-      detail: `${plan.touched.length} adapted modules went in; ${left.length} LoRA tensors and ${adapterFiles.length} adapter files came out`,
+      detail: `${plan.touched.length} tensors were adapted; ${left.length} adapter tensors and ${adapterFiles.length} adapter files came out`,
     },
-    {
-      level: 0,
-      name: "names, shapes and dtypes are the base's",
-      passed: wrong.length === 0 && extra === 0,
-      detail:
-        wrong.length === 0 && extra === 0
-          ? `${plan.steps.length} tensors`
-          : `${list(wrong.map((s) => s.tensor))} ${extra} beyond`,
-    },
+    headerCheck(plan, written),
   ];
+}
+
+/** The written headers against the plan, which says what is the base's, what is cast, resized, new and left out. */
+function headerCheck(plan: MergePlan, written: readonly TensorHeader[]): Check {
+  const byName = new Map(written.map((t) => [t.name, t]));
+  const wrong = plan.steps.filter((step) => {
+    const found = byName.get(step.tensor);
+    return !found || found.dtype !== step.dtype || found.shape.join() !== step.shape.join();
+  });
+  const planned = new Set(plan.steps.map((step) => step.tensor));
+  const extra = written.map((t) => t.name).filter((name) => !planned.has(name));
+  const passed = wrong.length === 0 && extra.length === 0 && byName.size === written.length;
+  return {
+    level: 0,
+    name: "names, shapes and dtypes are as planned",
+    passed,
+    detail: passed ? layoutOf(plan) : list([...wrong.map((step) => step.tensor), ...extra]),
+  };
+}
+
+function layoutOf({ steps }: MergePlan): string {
+  const added = steps.filter(({ tensor, input }) => input?.tensor !== tensor);
+  const own = steps.filter(({ tensor, input }) => input?.tensor === tensor);
+  const resized = own.filter(({ input, shape }) => input!.shape.join() !== shape.join());
+  const cast = own.filter(({ input, dtype }) => input!.dtype !== dtype);
+  const parts = [
+    [resized.length, "of another shape than in the base"],
+    [cast.length, "of another type"],
+    [added.length, "that the base lacks"],
+  ] as const;
+  const others = parts.filter(([count]) => count > 0).map(([count, what]) => `, ${count} ${what}`);
+  return `${steps.length} tensors${others.join("")}${others.length === 0 ? ", all as in the base" : ""}`;
 }
 
 function weightChecks({ plan, outcomes, sampled }: CheckInput): Check[] {
@@ -100,12 +126,13 @@ function weightChecks({ plan, outcomes, sampled }: CheckInput): Check[] {
   const moved = untouched.filter((o) => o.inputDigest !== o.outputDigest).map((o) => o.tensor);
   const touched = outcomes.filter((o) => o.touched);
   const infinite = touched.filter((o) => o.stats.nonFinite > 0).map((o) => o.tensor);
+  const skipped = sampled.skipped ?? [];
   return [
     {
       level: 1,
       name: "untouched tensors are identical",
       passed: moved.length === 0,
-      detail: moved.length === 0 ? `${untouched.length} tensors by sha256` : list(moved),
+      detail: moved.length === 0 ? untouchedDetail(untouched) : list(moved),
     },
     {
       level: 1,
@@ -116,13 +143,24 @@ function weightChecks({ plan, outcomes, sampled }: CheckInput): Check[] {
     {
       level: 1,
       name: "touched tensors equal the canonical value",
-      passed: sampled.differing.length === 0 && (sampled.rows > 0 || touched.length === 0),
-      detail:
-        sampled.differing.length === 0
-          ? `${sampled.elements} elements in ${sampled.rows} rows, read back and computed a second way`
-          : list(sampled.differing),
+      passed:
+        sampled.differing.length === 0 && (sampled.rows > 0 || skipped.length > 0 || touched.length === 0),
+      detail: sampled.differing.length === 0 ? sampleDetail(sampled, skipped) : list(sampled.differing),
     },
   ];
+}
+
+function untouchedDetail(untouched: readonly TensorOutcome[]): string {
+  const inherited = untouched.filter((o) => o.inherited).length;
+  const read = `${untouched.length - inherited} tensors by sha256`;
+  if (inherited === 0) return read;
+  return `${read}, ${inherited} copied as they are from files that did not change since they were digested`;
+}
+
+function sampleDetail({ elements, rows }: SampledRows, skipped: readonly string[]): string {
+  const looked = `${elements} elements in ${rows} places, read back and computed a second way`;
+  if (skipped.length === 0) return looked;
+  return `${looked}; ${skipped.length} tensors would take too long (${list(skipped)})`;
 }
 
 /** Adding zero turns -0 into 0: other bits, the same value. */

@@ -1,4 +1,5 @@
 import type { Finding } from "../core/errors.ts";
+import type { Timings } from "./tensor-runner.ts";
 
 export type Stage = "digest" | "merge" | "check" | "sync" | "verify";
 
@@ -10,7 +11,14 @@ export type EngineEvent =
   | { readonly type: "warning"; readonly finding: Finding };
 
 /** Where a crash is provoked in tests (`GRAFTWORK_FAILPOINT`). */
-export const FAILPOINTS = ["after-plan", "mid-tensor", "after-sync", "after-rename", "after-record"] as const;
+export const FAILPOINTS = [
+  "after-plan",
+  "mid-tensor",
+  "after-shard",
+  "after-sync",
+  "after-rename",
+  "after-record",
+] as const;
 export type Failpoint = (typeof FAILPOINTS)[number];
 
 export interface EngineOptions {
@@ -18,6 +26,13 @@ export interface EngineOptions {
   readonly threads: number;
   readonly signal?: AbortSignal;
   readonly failpoint?: Failpoint;
+  /**
+   * Folder that remembers the digests of files by their state, so that an unchanged base is not hashed again; absent:
+   * every tensor is read for its digest.
+   */
+  readonly cache?: string;
+  /** Called at the end of each run of the threads, with milliseconds summed over all of them. */
+  readonly timings?: (timings: Timings) => void;
 }
 
 /** Ends the process as kill -9 does, when this is the place asked for. */
@@ -29,4 +44,6 @@ export function failAt(point: Failpoint, wanted: Failpoint | undefined): void {
 export interface Located {
   readonly folder: string;
   readonly facts: import("../core/checkpoint.ts").CheckpointFacts;
+  /** Written by Graftwork and by nobody since: its files may be linked instead of copied. Default: no. */
+  readonly immutable?: boolean;
 }

@@ -16,11 +16,12 @@ import { requireRunnable } from "../core/plan.ts";
 import { makeRecipe, type Recipe, recipeDigest } from "../core/recipe.ts";
 import { ENGINE, type InputHint, type MergeRecord } from "../core/record.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
-import { FileSource } from "../storage/file.ts";
+import { rememberDigests } from "../storage/digest-cache.ts";
 import { readText, restamp } from "../storage/folder.ts";
+import { dropNotes } from "../storage/shard-journal.ts";
 import {
   copyInto,
-  createShard,
+  discard,
   discardStaging,
   exists,
   makeStaging,
@@ -31,12 +32,13 @@ import {
   syncTree,
   writeText,
 } from "../storage/staging.ts";
-import { withResults } from "./digest.ts";
+import { fingerprintsOf, withFingerprints, withResults } from "./digest.ts";
 import { type EngineEvent, type EngineOptions, failAt, type Located } from "./events.ts";
 import type { TensorResult } from "./pool.ts";
-import { runTasks } from "./run-tasks.ts";
-import { sampleRows } from "./sample.ts";
-import { baseResults, type TaskInputs, tensorTasks } from "./tasks.ts";
+import { adoptShards } from "./resume.ts";
+import { sampledRows } from "./sample.ts";
+import { baseResults, type TaskInputs } from "./tasks.ts";
+import { requireTrusted, type WrittenShards, writeShards } from "./write-shards.ts";
 
 export interface MergeInput extends TaskInputs {
   /** Where the merged checkpoint appears when it is complete. */
@@ -50,6 +52,11 @@ export interface MergeInput extends TaskInputs {
   /** The recipe that was promised (server); a result with another digest is refused. */
   readonly recipe?: Recipe;
   readonly hints: { readonly base: InputHint; readonly sources: readonly InputHint[] };
+  /**
+   * With a promised recipe: finished shards are noted, and those that earlier attempts finished in these staging
+   * folders are taken over. The folders are removed.
+   */
+  readonly earlier?: readonly string[];
 }
 
 export interface MergeOptions extends EngineOptions {
@@ -91,30 +98,65 @@ export async function* runMerge(
   requireRunnable(input.plan);
   failAt("after-plan", options.failpoint);
   if (await exists(input.output)) throw outputExists(input.output);
-  await requireFreeDisk(input.output, input.plan.bytesToWrite);
-  for (const side of [input.base, ...input.sources]) await requireUnchanged(side.folder, side.facts.files);
+  await requireInputs(input);
   let published = false;
   const topmostMade = await makeStaging(input.staging);
   try {
-    const summary = yield* mergeInto(input, options);
+    const adopted = yield* takeOver(input, options);
+    const missing = input.plan.shards.filter(({ path }) => !adopted.has(path));
+    const present = totalSize(input.plan.shards) - totalSize(missing);
+    await requireFreeDisk(input.output, input.plan.bytesToWrite - present);
+    const summary = yield* mergeInto(input, adopted, options);
     options.signal?.throwIfAborted();
     await publishFolder(input.staging, input.output);
     published = true;
     failAt("after-rename", options.failpoint);
-    return { ...summary, facts: await restamp(input.output, summary.facts) };
+    return { ...summary, facts: await remember(input, summary.facts, options) };
   } finally {
     if (!published) await discardStaging(input.staging, topmostMade);
   }
 }
 
+const totalSize = (files: readonly { readonly size: number }[]) =>
+  files.reduce((total, { size }) => total + size, 0);
+
+async function requireInputs(input: MergeInput): Promise<void> {
+  for (const side of [input.base, ...input.sources]) await requireUnchanged(side.folder, side.facts.files);
+}
+
+/** Results of the tensors of shards that stand in the staging folder already. */
+type Adopted = ReadonlyMap<string, readonly TensorResult[]>;
+
+async function* takeOver(input: MergeInput, options: MergeOptions): AsyncGenerator<EngineEvent, Adopted> {
+  const { recipe, earlier = [] } = input;
+  const adopted = recipe ? yield* adoptShards({ ...input, recipe, earlier }, options) : new Map();
+  for (const folder of earlier) await discard(folder);
+  return adopted;
+}
+
+/** The published folder's facts; the next merge on it need not read it for its digests. */
+async function remember(
+  { output }: MergeInput,
+  written: CheckpointFacts,
+  { cache }: MergeOptions,
+): Promise<CheckpointFacts> {
+  const stamped = await restamp(output, written);
+  const seen = await fingerprintsOf(stamped);
+  const facts = withFingerprints(stamped, seen, seen);
+  if (cache !== undefined) await rememberDigests(cache, facts);
+  return facts;
+}
+
 async function* mergeInto(
   input: MergeInput,
+  adopted: Adopted,
   options: MergeOptions,
 ): AsyncGenerator<EngineEvent, MergeSummary> {
   const clock = stopwatch();
   yield { type: "stage", stage: "merge", message: `merging ${input.plan.touched.length} tensors` };
-  await layOutShards(input);
-  const results = yield* execute(input, options);
+  const before = await fingerprintsOf(input.base.facts);
+  const written = yield* writeShards({ ...input, adopted, before }, options);
+  const { results } = written;
   const execute_s = clock();
 
   const read = baseResults(input, results);
@@ -122,7 +164,14 @@ async function* mergeInto(
     const { inputDigest, inputStats } = read.get(name)!;
     return { digest: inputDigest!, stats: inputStats };
   });
-  const outcomes = outcomesOf(input, results);
+  // What was copied or read must be what the stamps were taken of: nothing was written to it meanwhile.
+  await requireInputs(input);
+  const after = await fingerprintsOf(input.base.facts);
+  requireTrusted(written, before, after);
+  if (options.cache !== undefined) {
+    await rememberDigests(options.cache, withFingerprints(base, before, after));
+  }
+  const outcomes = outcomesOf(input, written);
   requireUsable(outcomes);
   await copyFiles(input);
   const recipe = settleRecipe(input, base);
@@ -132,19 +181,20 @@ async function* mergeInto(
   await writeRecord(input, recipe, { facts, digests });
   const digest_s = clock();
 
-  yield { type: "stage", stage: "check", message: "reading sampled rows back" };
+  yield { type: "stage", stage: "check", message: "comparing with the plan" };
   const report = checkMerge({
     plan: input.plan,
     outcomes,
     written: allTensors(facts),
     files: facts.files.map((file) => file.path),
-    sampled: await sampleRows(input, input.staging),
+    sampled: sampledRows(written.samples),
   });
   requirePassed(report);
   for (const finding of report.warnings) yield { type: "warning", finding };
   const check_s = clock();
 
   yield { type: "stage", stage: "sync", message: "forcing the files to disk" };
+  await dropNotes(input.staging);
   await syncTree(input.staging);
   failAt("after-sync", options.failpoint);
   const timing = { execute_s, digest_s, check_s, sync_s: clock() };
@@ -170,31 +220,7 @@ function stopwatch(): () => number {
   };
 }
 
-async function layOutShards({ plan, base, staging }: MergeInput): Promise<void> {
-  for (const shard of plan.shards) {
-    let header = shard.header;
-    if (header === null) {
-      await using source = await FileSource.open(join(base.folder, shard.path), shard.path);
-      header = await source.read(0, shard.dataStart);
-    }
-    await createShard(join(staging, shard.path), header, shard.size);
-  }
-}
-
-function execute(input: MergeInput, options: MergeOptions) {
-  const tasks = tensorTasks(input).map((task, i) => {
-    const step = input.plan.steps[i];
-    // What comes after the steps is read for its digest only.
-    if (!step) return task;
-    return { ...task, output: { path: join(input.staging, step.file), offset: step.outputBegin } };
-  });
-  return runTasks({ stage: "merge", tasks, failWritesAfter: options.failWritesAfter }, options);
-}
-
-function outcomesOf(
-  { plan, sources }: TaskInputs,
-  results: ReadonlyMap<string, TensorResult>,
-): TensorOutcome[] {
+function outcomesOf({ plan, sources }: TaskInputs, { results, unread }: WrittenShards): TensorOutcome[] {
   const factors = sources.map((source) => tensorsByName(source.facts.weights));
   return plan.steps.map((step) => {
     const result = results.get(step.tensor)!;
@@ -207,6 +233,7 @@ function outcomesOf(
       stats: result.outputStats,
       changed: result.changed,
       elements: result.elements,
+      inherited: unread.has(step.tensor),
       updateIsZero: step.expr !== null && addsZero(step.expr, factors),
     };
   });

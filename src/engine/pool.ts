@@ -4,7 +4,9 @@ import type { Dtype } from "../core/dtype.ts";
 import { AppError, type Finding } from "../core/errors.ts";
 import type { Expr } from "../core/expr.ts";
 import type { Recipe } from "../core/recipe.ts";
+import { Agenda } from "./agenda.ts";
 import { compileKernels } from "./kernels.ts";
+import type { SampledTensor, SampleTask } from "./sample.ts";
 import type { Timings } from "./tensor-runner.ts";
 
 /** The bytes of one tensor in a file; offset and length count from the file's start, in bytes. */
@@ -80,6 +82,40 @@ export interface TensorResult {
   readonly elements: number;
 }
 
+/** A whole file that the system copies, or links where both share one disk and the source never changes. */
+export interface CopyTask {
+  readonly from: string;
+  readonly to: string;
+  readonly bytes: number;
+  /** A second name for the same bytes instead of a copy of them. */
+  readonly link: boolean;
+  /** Written over the start of the copy; as long as what it replaces. */
+  readonly header?: Uint8Array;
+}
+
+/** One thing for a thread to do. */
+export type Work = (
+  | { readonly kind: "tensor"; readonly task: TensorTask }
+  | { readonly kind: "copy"; readonly task: CopyTask }
+  | { readonly kind: "sample"; readonly task: SampleTask }
+) & {
+  /** Lower groups are begun first: so the shards of a checkpoint are finished one by one. Default 0. */
+  readonly group?: number;
+  /** Position of a work in the same list that must be done before. */
+  readonly after?: number;
+};
+
+export type WorkResult =
+  | { readonly kind: "tensor"; readonly result: TensorResult }
+  | { readonly kind: "copy" }
+  | { readonly kind: "sample"; readonly result: SampledTensor };
+
+export type WorkEvent =
+  /** `bytes`: how many of the bytes of all works are done; the last one equals `workBytes`. */
+  | { type: "progress"; bytes: number }
+  /** `index`: position of the work in the list given. */
+  | { type: "done"; index: number; done: WorkResult };
+
 export type PoolEvent =
   /** `bytes`: how many of the tasks' input and compare bytes are done in all; the last one equals `taskBytes`. */
   | { type: "progress"; bytes: number }
@@ -109,11 +145,11 @@ export interface WorkerSetup {
   readonly emulateFma: boolean;
 }
 
-export type ToWorker = { type: "task"; index: number; task: TensorTask } | { type: "close" };
+export type ToWorker = { type: "work"; index: number; work: Work } | { type: "close" };
 
 export type FromWorker =
   | { type: "progress"; bytes: number }
-  | { type: "tensor"; index: number; result: TensorResult }
+  | { type: "done"; index: number; done: WorkResult }
   | { type: "closed"; timings: Timings }
   | { type: "failed"; error: WorkerError };
 
@@ -133,18 +169,41 @@ export function taskBytes(tasks: readonly TensorTask[]): number {
   return tasks.reduce((sum, task) => sum + (task.input?.bytes ?? 0) + (task.compare?.bytes ?? 0), 0);
 }
 
+/** The bytes that progress counts for a list of works; samples count nothing. */
+export function workBytes(works: readonly Work[]): number {
+  return works.reduce((sum, work) => sum + weight(work), 0);
+}
+
 /**
  * Runs tensor tasks on `threads` worker threads, the largest first, one tensor a thread at a time. Results come in the
  * order in which they finish. The workers end with the generator, also when it is left early, aborted or fails.
- * @throws INPUT_CHANGED, BAD_FILE, DISK_FULL, NOT_FOUND, OUT_OF_MEMORY, KERNELS_MISSING; the reason of the signal
+ * @throws what `runWork` throws
  */
 export async function* runTensorTasks(
   tasks: readonly TensorTask[],
   options: PoolOptions,
 ): AsyncGenerator<PoolEvent, void> {
+  const works = tasks.map((task): Work => ({ kind: "tensor", task }));
+  for await (const event of runWork(works, options)) {
+    if (event.type === "progress") yield event;
+    else if (event.done.kind === "tensor") {
+      yield { type: "tensor", index: event.index, result: event.done.result };
+    }
+  }
+}
+
+/**
+ * Runs works on `threads` worker threads: group by group, the largest of a group first, each one after what it waits
+ * for. No thread waits for a group to end. Ends like `runTensorTasks`.
+ * @throws INPUT_CHANGED, BAD_FILE, DISK_FULL, NOT_FOUND, OUT_OF_MEMORY, KERNELS_MISSING; the reason of the signal
+ */
+export async function* runWork(
+  works: readonly Work[],
+  options: PoolOptions,
+): AsyncGenerator<WorkEvent, void> {
   options.signal?.throwIfAborted();
-  if (tasks.length === 0) return;
-  const pool = new Pool(tasks, options, await compileKernels());
+  if (works.length === 0) return;
+  const pool = new Pool(works, options, await compileKernels());
   try {
     yield* pool.events();
   } finally {
@@ -156,27 +215,28 @@ export async function* runTensorTasks(
 const STOP_GRACE = 2_000;
 
 class Pool {
-  readonly #tasks: readonly TensorTask[];
+  readonly #works: readonly Work[];
   readonly #options: PoolOptions;
-  readonly #order: number[];
+  readonly #agenda: Agenda;
   readonly #stop = new SharedArrayBuffer(4);
   readonly #workers: Worker[] = [];
+  readonly #idle: Worker[] = [];
   readonly #exits: Promise<void>[] = [];
-  readonly #ready: PoolEvent[] = [];
+  readonly #ready: WorkEvent[] = [];
   readonly #timings: Timings = { read: 0, hash: 0, compute: 0, write: 0 };
   readonly #onAbort = () => this.#fail(this.#options.signal?.reason);
-  #next = 0;
   #running = 0;
   #bytes = 0;
   #bytesShown = 0;
   #failure: { reason: unknown } | null = null;
   #wake: () => void = () => {};
 
-  constructor(tasks: readonly TensorTask[], options: PoolOptions, module: WebAssembly.Module) {
-    this.#tasks = tasks;
+  constructor(works: readonly Work[], options: PoolOptions, module: WebAssembly.Module) {
+    this.#works = works;
     this.#options = options;
-    // Largest first: what is left at the end is small, so the threads finish together.
-    this.#order = tasks.map((_, i) => i).sort((a, b) => weight(tasks[b]!) - weight(tasks[a]!) || a - b);
+    this.#agenda = new Agenda(
+      works.map((work) => ({ size: weight(work), group: work.group ?? 0, after: work.after ?? null })),
+    );
     const setup: WorkerSetup = {
       module,
       stop: this.#stop,
@@ -184,7 +244,8 @@ class Pool {
       failWritesAfter: options.failWritesAfter ?? null,
       emulateFma: options.emulateFma ?? false,
     };
-    const threads = Math.max(1, Math.min(Math.floor(options.threads), tasks.length));
+    const heavy = works.filter(({ kind }) => kind !== "sample").length;
+    const threads = Math.max(1, Math.min(Math.floor(options.threads), heavy));
     for (let i = 0; i < threads; i++) this.#start(setup);
     options.signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (options.signal?.aborted) this.#onAbort();
@@ -216,9 +277,13 @@ class Pool {
   }
 
   #feed(worker: Worker): void {
-    const index = this.#failure ? undefined : this.#order[this.#next++];
+    const index = this.#failure ? null : this.#agenda.next();
+    if (index === "later") {
+      this.#idle.push(worker);
+      return;
+    }
     const message: ToWorker =
-      index === undefined ? { type: "close" } : { type: "task", index, task: this.#tasks[index]! };
+      index === null ? { type: "close" } : { type: "work", index, work: this.#works[index]! };
     worker.postMessage(message);
   }
 
@@ -227,9 +292,11 @@ class Pool {
       case "progress":
         this.#bytes += message.bytes;
         break;
-      case "tensor":
+      case "done":
         this.#ready.push(message);
+        this.#agenda.done(message.index);
         this.#feed(worker);
+        for (const idle of this.#idle.splice(0)) this.#feed(idle);
         break;
       case "failed":
         this.#fail(remake(message.error));
@@ -248,7 +315,7 @@ class Pool {
     this.#wake();
   }
 
-  async *events(): AsyncGenerator<PoolEvent, void> {
+  async *events(): AsyncGenerator<WorkEvent, void> {
     while (true) {
       if (this.#failure) throw this.#failure.reason;
       if (this.#bytes > this.#bytesShown) {
@@ -285,8 +352,9 @@ class Pool {
   }
 }
 
-function weight(task: TensorTask): number {
-  return (task.input?.bytes ?? 0) + (task.compare?.bytes ?? 0);
+function weight(work: Work): number {
+  if (work.kind === "tensor") return taskBytes([work.task]);
+  return work.kind === "copy" ? work.task.bytes : 0;
 }
 
 function remake(error: WorkerError): Error {

@@ -1,102 +1,169 @@
-import { join } from "node:path";
+import { cutOf, workOf } from "../core/cuts.ts";
 import { DTYPE_BITS, elementCount, type MergeableDtype, widen } from "../core/dtype.ts";
 import { evaluate, type NdArray } from "../core/evaluate.ts";
-import { leafKey } from "../core/expr.ts";
+import { type Expr, type Leaf, leafKey } from "../core/expr.ts";
+import type { Cut } from "../core/leaf-part.ts";
 import { arithmeticOf, bitsToNumber, storedBits } from "../core/numerics.ts";
 import type { SampledRows } from "../core/parity.ts";
-import { rowsOf } from "../core/rows.ts";
-import { OpenFiles, readExact } from "../storage/tensor-io.ts";
+import { type OpenFiles, readExact } from "../storage/tensor-io.ts";
 import type { ProgramLeaf, TensorTask } from "./pool.ts";
-import { type TaskInputs, tensorTasks } from "./tasks.ts";
 
-/** Rows taken of each touched tensor: first, last, and some between. */
-const ROWS_PER_TENSOR = 4;
-/** Elements of leaves and results that one sampled row may take: a second opinion, not a second merge. */
-const MAX_WORK_PER_ROW = 4_000_000;
+/** Pieces taken of each tensor: at its start, at its end, and some between. */
+const PIECES = 4;
+/** Elements of a piece: a second opinion, not a second merge. */
+const PIECE_ELEMENTS = 256;
+/** Numbers that may be read and computed for one piece. */
+const MAX_WORK = 4_000_000;
+
+/** A written tensor that is to be looked at again. */
+export interface SampleTask {
+  /** How it came about. */
+  readonly task: TensorTask;
+  readonly written: { readonly path: string; readonly offset: number };
+}
+
+export interface SampledTensor {
+  readonly name: string;
+  readonly pieces: number;
+  readonly elements: number;
+  /** An element is not what it must be. */
+  readonly differs: boolean;
+  /** Not looked at: even one piece takes too much to compute a second way. */
+  readonly skipped: boolean;
+}
 
 /**
- * Reads sampled rows of every touched tensor back from the written files and computes them a second way, with the
- * slow implementation in core: a wrong offset, shard, factor or kernel shows as a differing element.
+ * Reads pieces of a written tensor back and compares them with the same pieces made a second way, with the slow
+ * implementation in core: a wrong offset, shard, factor or kernel shows as a differing element. Of the operands only
+ * what the pieces need is read. A copied tensor is compared with its input.
  */
-export async function sampleRows(inputs: TaskInputs, written: string): Promise<SampledRows> {
-  let rows = 0;
-  let elements = 0;
-  const differing: string[] = [];
-  const files = new OpenFiles();
-  try {
-    for (const [i, step] of inputs.plan.steps.entries()) {
-      const task = tasksOf(inputs)[i]!;
-      if (!task.program || step.bytes === 0) continue;
-      const output = { path: join(written, step.file), offset: step.outputBegin };
-      const result = sampleTensor(task, output, files);
-      rows += result.rows;
-      elements += result.elements;
-      if (result.differs) differing.push(step.tensor);
-      // Reading is synchronous: let others on this thread have their turn.
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  } finally {
-    files.closeAll();
+export function sampleTensor({ task, written }: SampleTask, files: OpenFiles): SampledTensor {
+  const result = { name: task.name, pieces: 0, elements: 0, differs: false, skipped: false };
+  const width = DTYPE_BITS[task.dtype] / 8;
+  // Two or more elements a byte: such tensors are only ever copied, and a piece need not begin at a byte.
+  if (!Number.isInteger(width)) return result;
+  for (const cuts of piecesOf(task.shape)) {
+    const { offset, elements } = place(task.shape, cuts);
+    const actual = new Uint8Array(elements * width);
+    readExact(files.reading(written.path), written.path, actual, written.offset + offset * width);
+    const expected = task.program ? computed(task, cuts, files) : copied(task, { cuts, files });
+    if (expected === null) return { ...result, skipped: true };
+    result.pieces++;
+    result.elements += elements;
+    result.differs ||= !same(task, expected, actual);
   }
-  return { rows, elements, differing };
+  return result;
 }
 
-const known = new WeakMap<TaskInputs, TensorTask[]>();
-
-function tasksOf(inputs: TaskInputs): TensorTask[] {
-  const tasks = known.get(inputs) ?? tensorTasks(inputs);
-  known.set(inputs, tasks);
-  return tasks;
-}
-
-function sampleTensor(task: TensorTask, output: { path: string; offset: number }, files: OpenFiles) {
-  const program = task.program!;
-  const dtype = task.dtype as MergeableDtype;
-  const count = task.shape[0] ?? 1;
-  const columns = elementCount(task.shape) / Math.max(1, count);
-  const work = program.leaves.reduce((sum, leaf) => sum + elementCount(leaf.shape), columns);
-  const leaves = new Map([...program.leaves, ...(task.input ? [task.input] : [])].map((l) => [l.key, l]));
-  const shapes = (leaf: Parameters<typeof leafKey>[0]) => leaves.get(leafKey(leaf))!.shape;
-  const lookup = {
-    whole: (leaf: Parameters<typeof leafKey>[0]) => readRows(leaves.get(leafKey(leaf))!, files, null),
-    rows: (leaf: Parameters<typeof leafKey>[0], start: number, stop: number) =>
-      readRows(leaves.get(leafKey(leaf))!, files, { start, stop }),
+/** What all samples say together. */
+export function sampledRows(samples: readonly SampledTensor[]): SampledRows {
+  const sum = (of: (sample: SampledTensor) => number) =>
+    samples.reduce((total, sample) => total + of(sample), 0);
+  const names = (which: (sample: SampledTensor) => boolean) => samples.filter(which).map(({ name }) => name);
+  return {
+    rows: sum(({ pieces }) => pieces),
+    elements: sum(({ elements }) => elements),
+    differing: names(({ differs }) => differs),
+    skipped: names(({ skipped }) => skipped),
   };
-  const chosen = task.shape.length === 0 || work > MAX_WORK_PER_ROW ? [0] : chosenRows(count);
-  let differs = false;
-  for (const row of chosen) {
-    const expr = task.shape.length === 0 ? program.expr : rowsOf(program.expr, row, row + 1, shapes);
-    const expected = evaluate(expr, lookup, arithmeticOf(program.numerics, dtype)).values;
-    const width = (columns * DTYPE_BITS[dtype]) / 8;
-    const bytes = new Uint8Array(width);
-    readExact(files.reading(output.path), output.path, bytes, output.offset + row * width);
-    const actual = widen(dtype, bytes);
-    differs ||= expected.some((value, j) => {
-      const stored = bitsToNumber(dtype, storedBits(program.numerics, dtype, value));
-      return !Object.is(stored, actual[j]);
-    });
+}
+
+/** Cuts that lead to pieces of neighbouring elements, spread from the first to the last. */
+function piecesOf(shape: readonly number[]): Cut[][] {
+  if (elementCount(shape) === 0) return [];
+  const pieces = Array.from({ length: PIECES }, (_, i) => pieceAt(shape, i / (PIECES - 1)));
+  const known = new Set<string>();
+  return pieces.filter((cuts) => {
+    const key = JSON.stringify(cuts);
+    return !known.has(key) && known.add(key);
+  });
+}
+
+/** One piece, `where` (0 … 1) along every axis that has to be cut. */
+function pieceAt(shape: readonly number[], where: number): Cut[] {
+  const cuts: Cut[] = [];
+  let left = elementCount(shape);
+  for (const [axis, dim] of shape.entries()) {
+    if (left <= PIECE_ELEMENTS) break;
+    const below = left / dim;
+    const length = Math.min(dim, Math.max(1, Math.floor(PIECE_ELEMENTS / below)));
+    const start = Math.round(where * (dim - length));
+    if (length < dim) cuts.push({ axis, start, stop: start + length });
+    left = below * length;
   }
-  return { rows: chosen.length, elements: chosen.length * columns, differs };
+  return cuts;
 }
 
-function readRows(
-  leaf: ProgramLeaf,
-  files: OpenFiles,
-  rows: { start: number; stop: number } | null,
-): NdArray {
-  const [count = 1, ...rest] = leaf.shape;
-  const { start, stop } = rows ?? { start: 0, stop: count };
-  const width = leaf.bytes / Math.max(1, count);
-  const bytes = new Uint8Array((stop - start) * width);
-  readExact(files.reading(leaf.path), leaf.path, bytes, leaf.offset + start * width);
-  const shape = leaf.shape.length === 0 ? [] : [stop - start, ...rest];
-  return { shape, values: widen(leaf.dtype, bytes) };
+/** Where the piece begins in the tensor, and how many elements it has; they are neighbours. */
+function place(shape: readonly number[], cuts: readonly Cut[]): { offset: number; elements: number } {
+  let offset = 0;
+  let elements = elementCount(shape);
+  for (const { axis, start, stop } of cuts) {
+    offset += start * elementCount(shape.slice(axis + 1));
+    elements = (elements / shape[axis]!) * (stop - start);
+  }
+  return { offset, elements };
 }
 
-/** First, last and evenly spread rows, each once. */
-function chosenRows(count: number): number[] {
-  const spread = Array.from({ length: ROWS_PER_TENSOR }, (_, i) =>
-    Math.round((i * (count - 1)) / (ROWS_PER_TENSOR - 1)),
+/** The piece by its expression; null where that takes too much. */
+function computed(task: TensorTask, cuts: readonly Cut[], files: OpenFiles): Float64Array | null {
+  const { expr, leaves, numerics } = task.program!;
+  const stored = new Map([...leaves, ...(task.input ? [task.input] : [])].map((leaf) => [leaf.key, leaf]));
+  const find = (leaf: Leaf) => stored.get(leafKey(leaf))!;
+  const shapes = (leaf: Leaf) => find(leaf).shape;
+  const piece = cuts.reduce((of: Expr, cut) => cutOf(of, cut, shapes), expr);
+  if (workOf(piece, shapes) > MAX_WORK) return null;
+  const lookup = {
+    whole: (leaf: Leaf) => readPart(find(leaf), [], files),
+    part: (leaf: Leaf, parts: readonly Cut[]) => readPart(find(leaf), parts, files),
+  };
+  return evaluate(piece, lookup, arithmeticOf(numerics, task.dtype as MergeableDtype)).values;
+}
+
+function copied(task: TensorTask, of: { cuts: readonly Cut[]; files: OpenFiles }): Uint8Array {
+  const input = task.input!;
+  const { offset, elements } = place(task.shape, of.cuts);
+  const width = DTYPE_BITS[task.dtype] / 8;
+  const bytes = new Uint8Array(elements * width);
+  readExact(of.files.reading(input.path), input.path, bytes, input.offset + offset * width);
+  return bytes;
+}
+
+function same(task: TensorTask, expected: Float64Array | Uint8Array, actual: Uint8Array): boolean {
+  if (expected instanceof Uint8Array) return Buffer.compare(expected, actual) === 0;
+  const dtype = task.dtype as MergeableDtype;
+  const { numerics } = task.program!;
+  const stored = widen(dtype, actual);
+  return expected.every((value, i) =>
+    Object.is(bitsToNumber(dtype, storedBits(numerics, dtype, value)), stored[i]),
   );
-  return [...new Set(spread)];
+}
+
+/** Part of a stored tensor: one run of bytes for each index of the axes above the last one that is cut. */
+function readPart(leaf: ProgramLeaf, cuts: readonly Cut[], files: OpenFiles): NdArray {
+  const ranges = leaf.shape.map((dim) => ({ start: 0, stop: dim }));
+  for (const { axis, start, stop } of cuts) {
+    const { start: from } = ranges[axis]!;
+    ranges[axis] = { start: from + start, stop: from + stop };
+  }
+  const shape = ranges.map(({ start, stop }) => stop - start);
+  const width = DTYPE_BITS[leaf.dtype] / 8;
+  const bytes = new Uint8Array(elementCount(shape) * width);
+  const last = ranges.findLastIndex((_, axis) => shape[axis] !== leaf.shape[axis]);
+  const run = elementCount(shape.slice(Math.max(0, last))) * width;
+  const fd = files.reading(leaf.path);
+  let at = 0;
+  const visit = (axis: number, element: number) => {
+    if (axis >= last) {
+      const first = last < 0 ? 0 : ranges[axis]!.start * elementCount(leaf.shape.slice(axis + 1));
+      readExact(fd, leaf.path, bytes.subarray(at, at + run), leaf.offset + (element + first) * width);
+      at += run;
+      return;
+    }
+    const { start, stop } = ranges[axis]!;
+    const below = elementCount(leaf.shape.slice(axis + 1));
+    for (let i = start; i < stop; i++) visit(axis + 1, element + i * below);
+  };
+  if (bytes.byteLength > 0) visit(0, 0);
+  return { shape, values: widen(leaf.dtype, bytes) };
 }

@@ -1,8 +1,9 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../core/errors.ts";
-import { diskOfSize } from "../storage/tensor-io.ts";
+import { copyWhole, diskOfSize, OpenFiles } from "../storage/tensor-io.ts";
 import { Kernels } from "./kernels.ts";
-import type { FromWorker, ToWorker, WorkerSetup } from "./pool.ts";
+import type { FromWorker, ToWorker, Work, WorkerSetup, WorkResult } from "./pool.ts";
+import { sampleTensor } from "./sample.ts";
 import { Stopped, TensorRunner } from "./tensor-runner.ts";
 
 /** Milliseconds between two reports of progress from one thread. */
@@ -37,9 +38,25 @@ const runner = new TensorRunner(new Kernels(setup.module, { emulateFma: setup.em
   write: setup.failWritesAfter === null ? undefined : diskOfSize(setup.failWritesAfter),
 });
 
+const samples = new OpenFiles();
+
+function perform(work: Work): WorkResult {
+  switch (work.kind) {
+    case "tensor":
+      return { kind: "tensor", result: runner.run(work.task) };
+    case "copy":
+      copyWhole(work.task);
+      unreported += work.task.bytes;
+      return { kind: "copy" };
+    case "sample":
+      return { kind: "sample", result: sampleTensor(work.task, samples) };
+  }
+}
+
 function finish(): void {
   report();
   runner.close();
+  samples.closeAll();
   send({ type: "closed", timings: runner.timings });
   parentPort!.close();
 }
@@ -47,8 +64,7 @@ function finish(): void {
 parentPort!.on("message", (message: ToWorker) => {
   if (message.type === "close") return finish();
   try {
-    const result = runner.run(message.task);
-    send({ type: "tensor", index: message.index, result });
+    send({ type: "done", index: message.index, done: perform(message.work) });
   } catch (error) {
     if (!(error instanceof Stopped)) send({ type: "failed", error: describe(error) });
   }

@@ -13,7 +13,13 @@ import { planLoaded } from "../registry/merge-plan.ts";
 import { isRecorded } from "../registry/merged-folders.ts";
 import { loadMergeWork, type MergeOutcome, type MergeWork, recordMerge } from "../registry/merges.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
-import { discardStagings, mergedFolder, setAside } from "../storage/merged-folder.ts";
+import {
+  discardStagings,
+  earlierStagings,
+  isMergedFolder,
+  mergedFolder,
+  setAside,
+} from "../storage/merged-folder.ts";
 import { discard, exists, requireUnchanged } from "../storage/staging.ts";
 import type { JobDefinition, JobRun } from "./job.ts";
 
@@ -29,9 +35,9 @@ export const runMerge: JobDefinition = {
   handle: async (run) => {
     const work = await run.patiently(() => loadMergeWork(run.registry.db, mergeOf(run)));
     const { output } = placeOf(run);
+    const made = await make(run, work);
     await discardStagings(run.settings.home, work.merge.id, run.claim.attempt);
-    if (work.cached !== null && (await answerFromCache(run, work.cached))) return;
-    const made = (await adoptFinished(run, work)) ?? (await execute(run, work));
+    if (made === null) return;
     const outcome = {
       ...made,
       location: output,
@@ -49,6 +55,12 @@ export const runMerge: JobDefinition = {
     if (!(await isRecorded(run.registry.db, mergeOf(run)))) await discard(output);
   },
 };
+
+/** `null`: the merge is answered with an earlier result of its recipe. */
+async function make(run: JobRun, work: MergeWork): Promise<Made | null> {
+  if (work.cached !== null && (await answerFromCache(run, work.cached))) return null;
+  return (await adoptFinished(run, work)) ?? (await execute(run, work));
+}
 
 function mergeOf({ claim, mergeId }: Pick<JobRun, "claim" | "mergeId">): string {
   if (mergeId === null) throw new Error(`job ${claim.jobId} has no merge`);
@@ -121,7 +133,12 @@ const ADOPTED: CheckReport = {
 async function execute(run: JobRun, work: MergeWork): Promise<Made> {
   const { base, sources, recipe } = work;
   const { plan } = planLoaded({ base, sources, choices: recipeChoices(recipe), strictBase: false });
-  const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
+  const { home } = run.settings;
+  const locate = ({ location, facts }: LoadedVersion) => ({
+    folder: location,
+    facts,
+    immutable: isMergedFolder(home, location),
+  });
   const hint = ({ location, label }: LoadedVersion) => ({ path: location, ref: label });
   return await run.follow(
     executeMerge(
@@ -132,6 +149,7 @@ async function execute(run: JobRun, work: MergeWork): Promise<Made> {
         ...placeOf(run),
         weights: sources.map((source) => source.weight),
         recipe,
+        earlier: await earlierStagings(home, work.merge.id, run.claim.attempt),
         hints: { base: hint(base), sources: sources.map(hint) },
       },
       run.engine,

@@ -79,6 +79,19 @@ export async function stampFile(realPath: string): Promise<FileStamp & { size: n
   };
 }
 
+/** A file that changed less than this long ago may change again without a new time: clocks of file systems tick. */
+const SETTLED_MS = 50;
+
+/**
+ * Text that differs after every change of a file's bytes, also by programs that restore its modification time: size,
+ * both times and inode. `null` where the file is too new to tell, or gone.
+ */
+export async function fingerprintFile(path: string): Promise<string | null> {
+  const facts = await stat(path, { bigint: true }).catch(() => null);
+  if (facts === null || Date.now() - Number(facts.ctimeMs) < SETTLED_MS) return null;
+  return [facts.size, facts.mtimeNs, facts.ctimeNs, facts.ino].join(":");
+}
+
 /** Turns an error of the operating system into one that says what to do; any other error stays as it is. */
 export function fileError(error: unknown, path: string): unknown {
   const { code, syscall, message } = (error ?? {}) as NodeJS.ErrnoException;

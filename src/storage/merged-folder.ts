@@ -1,5 +1,5 @@
 import { readdir, rename } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileError } from "./file.ts";
 import { discard } from "./staging.ts";
 
@@ -39,6 +39,18 @@ export async function listMerged(home: string): Promise<FoundFolder[]> {
     if (staging) return [{ path, mergeId: staging[1]!, attempt: Number(staging[2]) }];
     return FINISHED.test(name) ? [{ path, mergeId: name, attempt: null }] : [];
   });
+}
+
+/** Folders that attempts of a merge before `attempt` were writing, the latest first. */
+export async function earlierStagings(home: string, mergeId: string, attempt: number): Promise<string[]> {
+  const found = await listMerged(home);
+  const own = found.filter((f) => f.mergeId === mergeId && f.attempt !== null && f.attempt < attempt);
+  return own.sort((a, b) => b.attempt! - a.attempt!).map(({ path }) => path);
+}
+
+/** Whether a folder is a finished merge's below this home: nobody but Graftwork writes there, and it only once. */
+export function isMergedFolder(home: string, folder: string): boolean {
+  return dirname(folder) === join(home, "merged") && FINISHED.test(basename(folder));
 }
 
 /** Removes what attempts of a merge up to `attempt` were writing. Their processes are gone or have lost the job. */

@@ -1,4 +1,15 @@
-import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  fstatSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeSync,
+} from "node:fs";
 import { AppError } from "../core/errors.ts";
 import { fileError } from "./file.ts";
 
@@ -62,6 +73,63 @@ export function writeExact(
       () => `${bytes.byteLength - done} bytes at position ${position + done}`,
     );
   }
+}
+
+/** A file that exists under another name as well, or is copied there. */
+export interface WholeCopy {
+  readonly from: string;
+  /** Must not exist. */
+  readonly to: string;
+  /**
+   * A second name for the same bytes (a hard link) where the file system can. Only for sources that nobody writes to
+   * any more: a later edit of the one would change the other.
+   */
+  readonly link: boolean;
+  /** Written over the start of the copy. */
+  readonly header?: Uint8Array;
+}
+
+/**
+ * Copies a file inside the kernel, without a byte passing through this process; on file systems that can (Btrfs, XFS,
+ * APFS) the copy shares its blocks with the source until one of them is written to.
+ */
+export function copyWhole({ from, to, link, header }: WholeCopy): void {
+  if (link && linked(from, to)) return;
+  attempt(
+    from,
+    () => copyFileSync(from, to, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL),
+    () => "its copy",
+  );
+  const fd = openWritable(to);
+  try {
+    if (header) writeExact({ fd, path: to }, header, 0);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** False where the disk cannot have a second name for the file: other disk, too many names, no such feature. */
+function linked(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A copy has its source's permissions, and a downloaded file may be read-only. */
+function openWritable(path: string): number {
+  return attempt(path, () => {
+    const reading = openSync(path, "r");
+    try {
+      const { mode } = fstatSync(reading);
+      if ((mode & 0o200) === 0) chmodSync(path, mode | 0o200);
+    } finally {
+      closeSync(reading);
+    }
+    return openSync(path, "r+");
+  });
 }
 
 /** A whole small file, such as a compiled kernel module. */

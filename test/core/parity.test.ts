@@ -41,11 +41,11 @@ describe("the check after a merge", () => {
     ["a missing tensor", { written: [] }],
     ["a tensor too many", { written: [header, { ...header, name: "v" }] }],
   ])("fails on %s", (_, change) => {
-    expect(failed(change)).toEqual(["FAILED", "names, shapes and dtypes are the base's"]);
+    expect(failed(change)).toEqual(["FAILED", "names, shapes and dtypes are as planned"]);
   });
 
   it("fails where LoRA is left, in the files or in the tensors", () => {
-    const left = ["FAILED", "LoRA modules before, none after"];
+    const left = ["FAILED", "an adapter before, none after"];
     expect(failed({ files: ["adapter_config.json"] })).toEqual(left);
     expect(failed({ plan: { ...good.plan, touched: [] } })).toEqual(left);
   });
