@@ -1,8 +1,9 @@
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import { elementCount, isMergeable } from "../dtype.ts";
 import type { Finding, Report } from "../errors.ts";
-import type { Json, JsonObject } from "../json.ts";
+import { isUnset, type Json, type JsonObject } from "../json.ts";
 import { type AdapterInput, orphan } from "./index.ts";
+import { badField } from "./module-names.ts";
 import { candidates } from "./names.ts";
 import { moduleOf, withoutPrefix } from "./parts.ts";
 import type { VocabularyPair } from "./ties.ts";
@@ -30,16 +31,22 @@ const IMPLIED: Readonly<Record<string, readonly string[]>> = {
   QUESTION_ANS: ["qa_outputs"],
 };
 
-/** Names of `modules_to_save`; BAD_ADAPTER_CONFIG is left to whoever reads the config. */
-export function savedNames(config: JsonObject): {
-  readonly stated: string[];
+/** Names of modules that were saved as a whole. */
+export interface SavedNames {
+  readonly stated: readonly string[];
+  /** By the task; where the base has no such module, PEFT saves none. */
   readonly implied: readonly string[];
-} {
-  const value = config.modules_to_save;
-  const stated = Array.isArray(value)
-    ? value.filter((name: Json): name is string => typeof name === "string")
-    : [];
-  return { stated, implied: typeof config.task_type === "string" ? (IMPLIED[config.task_type] ?? []) : [] };
+}
+
+/** Reads `modules_to_save`, a list; BAD_ADAPTER_CONFIG for anything else. */
+export function savedNames(config: JsonObject, report: Report): SavedNames {
+  const { modules_to_save: value, task_type: task } = config;
+  const implied = typeof task === "string" && Object.hasOwn(IMPLIED, task) ? IMPLIED[task]! : [];
+  if (isUnset(value)) return { stated: [], implied };
+  const isNames =
+    Array.isArray(value) && value.every((name: Json) => typeof name === "string" && name !== "");
+  if (!isNames) report(badField("modules_to_save", value, "a list of names"));
+  return { stated: isNames ? (value as string[]) : [], implied };
 }
 
 /**
@@ -62,7 +69,7 @@ const OF_A_KIND = /\.(ln_tuning_layers|lora_[^.]*|ia3_[^.]*|[a-z]+_[A-Z][^.]*)\.
 
 export interface CarriedRequest {
   readonly input: AdapterInput;
-  readonly names: ReturnType<typeof savedNames>;
+  readonly names: SavedNames;
 }
 
 /** What an adapter tensor is; `null` where it belongs to the kind's formula, or to nothing. */
@@ -147,7 +154,7 @@ export const isCounter = ({ leaf }: CarriedTensor) => COUNTER.test(leaf);
 
 export interface WholeCheck {
   readonly base: AdapterInput["base"];
-  readonly names: ReturnType<typeof savedNames>;
+  readonly names: SavedNames;
   readonly whole: readonly CarriedTensor[];
   /** Tensors that may be absent: a tied head is stored as the embedding. */
   readonly optional: ReadonlySet<string>;
