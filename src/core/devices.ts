@@ -5,6 +5,7 @@ export const DEVICES = ["cpu", "webgpu", "cuda", "coreml", "dml", "onnx-cpu"] as
 export type DeviceName = (typeof DEVICES)[number];
 /** A device whose results are near the canonical values, not equal to them. */
 export type OnnxDevice = Exclude<DeviceName, "cpu">;
+export const ONNX_DEVICES = DEVICES.filter((device) => device !== "cpu");
 
 export const DEVICE_PROVIDERS: Readonly<Record<DeviceName, string>> = {
   cpu: "WebAssembly SIMD",
@@ -37,6 +38,19 @@ export interface Distance {
   readonly elements: number;
   /** The largest difference, in units in the last place at the larger of |W| and |W′|; infinite where only one is a number. */
   readonly maxUlp: number;
+}
+
+/** What a merge, or a verification of one, found of the device that computed it. */
+export interface DeviceUse extends Distance {
+  readonly device: OnnxDevice;
+  readonly provider: string;
+  readonly name: string | null;
+  /** ONNX Runtime's. */
+  readonly version: string;
+  /** Tensors that it computed. */
+  readonly tensors: number;
+  /** Changed tensors that it could not, and that have their canonical value. */
+  readonly onCpu: number;
 }
 
 /** A merge on a device is refused where an element is further than this from its canonical value. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type DeviceUse, ONNX_DEVICES } from "./devices.ts";
 import { AppError } from "./errors.ts";
 import { type Digest, isDigest } from "./identity.ts";
 import { NUMERICS, parseRecipe, type Recipe, recipeDigest } from "./recipe.ts";
@@ -8,6 +9,19 @@ export const ENGINE = { name: "graftwork", version: "0.1.0", numerics: NUMERICS 
 
 const digest = z.custom<Digest>(isDigest, "must be sha256: and 64 lower-case hex digits");
 const hint = z.strictObject({ path: z.string().optional(), ref: z.string().optional() });
+
+const count = z.int().nonnegative();
+const deviceUse = z.strictObject({
+  device: z.enum(ONNX_DEVICES),
+  provider: z.string(),
+  name: z.string().nullable(),
+  version: z.string(),
+  tensors: count,
+  onCpu: count,
+  differing: count,
+  elements: count,
+  maxUlp: z.number().nonnegative(),
+}) satisfies z.ZodType<DeviceUse>;
 
 const schema = z.strictObject({
   schema: z.literal(1),
@@ -20,6 +34,8 @@ const schema = z.strictObject({
     tensors: z.record(z.string(), digest),
   }),
   engine: z.strictObject({ name: z.string(), version: z.string(), numerics: z.string() }),
+  /** What computed it, and how near it is to the canonical value; absent where it is the canonical value. */
+  device: deviceUse.optional(),
   hints: z.strictObject({ base: hint, sources: z.array(hint) }),
 });
 
