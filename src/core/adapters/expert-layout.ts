@@ -20,19 +20,35 @@ export interface LayoutRequest {
   readonly name: string;
   readonly parts: Parts;
   readonly parameter: Parameter;
+  /** What the other parameters of the module are, where their shapes tell. */
+  readonly others: boolean | null;
+}
+
+/** Whether the shapes of a parameter's factors say that its change is transposed; `null` where they do not tell. */
+export function shapesTell({ rows, columns, pieces }: Parameter, parts: Parts): boolean | null {
+  if (pieces.length === 1 && pieces[0]!.tensor.shape.length === 2) return false;
+  if (rows === columns) return null;
+  // What does not fit either way is told by the check of shapes.
+  return parts.get("lora_A.weight")?.shape[1] === rows && parts.get("lora_B.weight")?.shape[0] === columns;
 }
 
 /**
  * Whether the change of each expert is `(B·A)ᵀ` as the parameter is stored. A matrix parameter is (out×in). Of a stack of
  * them PEFT before 0.19 took the middle size for `in`; since then it does so only for models that say they are transposed.
- * The shapes of the factors tell, except for square experts: there PEFT's version and the model do.
+ * The shapes of the factors tell, except for square experts: there the module's other parameters do, or PEFT's version
+ * and the model.
  */
-export function isTransposed({ input, config, name, parts, parameter }: LayoutRequest): boolean | Finding {
+export function isTransposed({
+  input,
+  config,
+  name,
+  parts,
+  parameter,
+  others,
+}: LayoutRequest): boolean | Finding {
   const { rows, columns, pieces } = parameter;
-  if (pieces.length === 1 && pieces[0]!.tensor.shape.length === 2) return false;
-  const [width, height] = [parts.get("lora_A.weight")?.shape[1], parts.get("lora_B.weight")?.shape[0]];
-  // Whatever does not fit either way is told by the check of shapes.
-  if (rows !== columns) return width === rows && height === columns;
+  const told = shapesTell(parameter, parts) ?? others;
+  if (told !== null) return told;
   const modelType = input.model.modelType ?? "";
   const transposed = TRANSPOSED_IN_MEMORY.has(modelType);
   const knownLayout = transposed || SAID_STRAIGHT.has(modelType) || pieces.length > 1;

@@ -12,7 +12,7 @@ import {
   slice,
   transpose,
 } from "../expr.ts";
-import { isTransposed } from "./expert-layout.ts";
+import { isTransposed, shapesTell } from "./expert-layout.ts";
 import { type Parameter, type Piece, parametersOf, parametersOfBase } from "./expert-parameters.ts";
 import { type AdapterInput, type AdapterTarget, orphan } from "./index.ts";
 import type { LoraConfig } from "./lora-config.ts";
@@ -105,9 +105,13 @@ export function expertTargets({ input, config, module, levels }: ExpertModule): 
       `: the file does not say which factors belong to which of the parameters ${names}, and the order in which this model registers them is not known. Merge it with PEFT and import the result`,
     );
   }
+  const told = targeted
+    .map((parameter, i) => (isMatrix(parameter) ? null : shapesTell(parameter, levels[i]!)))
+    .filter((one) => one !== null);
+  const others = told.length > 0 && told.every((one) => one === told[0]) ? told[0]! : null;
   const made: AdapterTarget[] = [];
   for (const [i, parameter] of targeted.entries()) {
-    const one = parameterTargets({ input, config, module, parts: levels[i]!, parameter });
+    const one = parameterTargets({ input, config, module, parts: levels[i]!, parameter, others });
     if (isFinding(one)) return one;
     made.push(...one);
   }
@@ -120,7 +124,10 @@ interface OneParameter {
   readonly module: string;
   readonly parts: Parts;
   readonly parameter: Parameter;
+  readonly others: boolean | null;
 }
+
+const isMatrix = ({ pieces }: Parameter) => pieces.length === 1 && pieces[0]!.tensor.shape.length === 2;
 
 function parameterTargets(one: OneParameter): Made {
   const { input, config, module, parts, parameter } = one;

@@ -33,9 +33,11 @@ export function summariseAdapter({ config, weights }: CheckpointFacts): AdapterS
     const lora = readLoraConfig(config);
     for (const tensor of weights.flatMap((file) => file.tensors)) {
       const factor = factorKey(tensor.name);
-      const rank = tensor.shape[0];
-      if (factor?.side !== "a" || rank === undefined) continue;
+      if (factor?.side !== "a" || tensor.shape[0] === undefined) continue;
       const module = usualModule(factor.path);
+      // The factors of experts stand one below the other, and only the base says how many there are.
+      const rank =
+        lora.parameters.length > 0 && !lora.targets?.(module) ? lora.rankOf(module) : tensor.shape[0];
       modules++;
       const alpha = lora.alphaOf(module);
       const scale = lora.scaleOf(module, rank);
