@@ -1,7 +1,9 @@
 import { readModelFacts } from "./arch.ts";
 import { type CheckpointFacts, CONFIG_FILE } from "./checkpoint.ts";
 import type { Finding } from "./errors.ts";
+import { isFloat8 } from "./float8.ts";
 import type { PlanInput, PlanRequest } from "./plan.ts";
+import { FLOAT8_METHODS } from "./plan-float8.ts";
 import type { TokenizerChoice } from "./tokenizer.ts";
 
 export function inputProblems(base: PlanInput, quantMethod: string | null): Finding[] {
@@ -12,7 +14,7 @@ export function inputProblems(base: PlanInput, quantMethod: string | null): Find
       message: `${base.label} is an adapter, not a base model: it has no ${CONFIG_FILE} with full weights.`,
     });
   }
-  if (quantMethod !== null) {
+  if (quantMethod !== null && !isFloat8Base(base.facts, quantMethod)) {
     problems.push({
       code: "QUANTISED_BASE",
       subject: "quantization_config",
@@ -20,6 +22,15 @@ export function inputProblems(base: PlanInput, quantMethod: string | null): Find
     });
   }
   return problems;
+}
+
+/** Matrices of 8-bit floats with scales, which a merge dequantises; compressed-tensors has other formats besides. */
+function isFloat8Base({ weights }: CheckpointFacts, quantMethod: string): boolean {
+  return (
+    FLOAT8_METHODS.has(quantMethod) &&
+    weights.some((file) => file.tensors.some((tensor) => isFloat8(tensor.dtype))) &&
+    !weights.some((file) => file.tensors.some((tensor) => /\.(weight_packed|qweight)$/.test(tensor.name)))
+  );
 }
 
 /** From the statistics that were taken when the adapter was read; NaN would spread over whole rows. */

@@ -5,7 +5,7 @@ import type { Finding } from "./errors.ts";
 import { base as baseLeaf, call, type Expr, mapLeaves } from "./expr.ts";
 import { type Float8Dtype, isFloat8 } from "./float8.ts";
 import { FLOAT8_CODES, SCALE_CODES } from "./functions-float8.ts";
-import { isJsonObject, type Json, type JsonObject } from "./json.ts";
+import { isJsonObject, isUnset, type Json, type JsonObject } from "./json.ts";
 
 type Tensors = ReadonlyMap<string, LocatedTensor>;
 
@@ -59,7 +59,7 @@ export function planFloat8(
   const plain = targets.map((target) => ({ ...target, expr: dequantised(target.expr) }));
   return dtype === null
     ? requantised(plain, { base, scales })
-    : unpacked(plain, { base, scales, dtype, weights });
+    : unpacked(plain, { base, scales, dtype, weights, config });
 }
 
 function dequantise(leaf: Expr, scales: Scales | null): Expr {
@@ -114,9 +114,15 @@ function requantised(targets: readonly AdapterTarget[], { base, scales }: Known)
   return { targets: out, dropped: new Set(), config: {}, problems: [], warnings: [warning] };
 }
 
+interface Unpacking {
+  readonly dtype: MergeableDtype;
+  readonly weights: readonly LocatedTensor[];
+  readonly config: JsonObject;
+}
+
 function unpacked(
   targets: readonly AdapterTarget[],
-  { base, scales, dtype, weights }: Known & { dtype: MergeableDtype; weights: readonly LocatedTensor[] },
+  { base, scales, dtype, weights, config }: Known & Unpacking,
 ): Float8Plan {
   const changed = new Map(targets.map((target) => [target.tensor, target]));
   const others = weights
@@ -140,7 +146,12 @@ function unpacked(
   return {
     targets: [...own, ...others],
     dropped,
-    config: { quantization_config: null, compression_config: null },
+    // transformers reads null as "not quantised".
+    config: Object.fromEntries(
+      ["quantization_config", "compression_config"].flatMap((name) =>
+        isUnset(config[name]) ? [] : [[name, null]],
+      ),
+    ),
     problems: [],
     warnings: [],
   };

@@ -1,7 +1,7 @@
 import { type AdapterInput, type AdapterTarget, parseAdapter } from "./adapters/index.ts";
 import { compileSelection } from "./adapters/module-names.ts";
 import { settleTies, vocabularyChange } from "./adapters/ties.ts";
-import { readModelFacts } from "./arch.ts";
+import { type ModelFacts, readModelFacts } from "./arch.ts";
 import {
   type CheckpointFacts,
   isLicenseFile,
@@ -25,6 +25,7 @@ import {
   quantisedTraining,
   tokenizerWarnings,
 } from "./plan-findings.ts";
+import { planFloat8 } from "./plan-float8.ts";
 import { forecasts, forecastWarnings } from "./plan-forecast.ts";
 import { type Layout, layOut, type PlannedShard, type PlanStep } from "./plan-layout.ts";
 import { DEFAULT_CHOICES, type MergeChoices, type RecipeChoices } from "./recipe.ts";
@@ -100,6 +101,73 @@ export function planMerge(request: PlanRequest): MergePlan {
   const choices: RecipeChoices = { ...DEFAULT_CHOICES, ...given };
   const tensors = tensorsByName(base.facts.weights);
   const model = readModelFacts(base.facts.config);
+  // The method refuses any other number of sources.
+  const adapter = sources[0]!;
+  const change = planChange(request, { choices, tensors, model, sourceWeights });
+  const layout = layOut({ ...change, weights: base.facts.weights, base: tensors, dtype: choices.dtype });
+  const tokenizer = chooseTokenizer(base.facts, adapter.facts, wanted);
+  const owners = { base: base.facts, adapter: adapter.facts };
+  const ids = tokenizerProblems(tokenizer, owners, embeddingRows(layout.steps, model));
+  const files = plannedFiles({ ...owners, tokenizer }, [
+    ...changedConfig(base.facts, { ...change.config, ...dtypeChange(choices) }),
+    ...changedIndex(base.facts, layout),
+  ]);
+  const identity = baseIdentity(request);
+  const factors = sources.map(({ facts }) => tensorsByName(facts.weights));
+  const expected = forecasts(layout.steps, tensors, factors);
+  const { steps, shards, unused } = layout;
+  return {
+    steps,
+    shards,
+    unused,
+    files,
+    tokenizer,
+    choices,
+    touched: change.targets.map(({ tensor, module, change, rank, alpha, scale }) => ({
+      tensor,
+      module,
+      change,
+      rank,
+      alpha,
+      scale,
+      forecast: expected.get(tensor) ?? null,
+    })),
+    leftOut: change.leftOut,
+    coverage: change.coverage,
+    bytesToRead: sum(base.facts.weights) + sum(adapter.facts.weights) + sum(files),
+    bytesToWrite: sum(shards) + sum(files),
+    refusals: [
+      ...inputProblems(base, model.quantMethod),
+      ...change.problems,
+      ...notFinite(adapter),
+      ...ids.refusals,
+      ...sources.flatMap((source) => pinProblems(source)),
+      ...pinProblems(base),
+      ...(request.strictBase ? identity : []),
+    ],
+    warnings: [
+      ...change.warnings,
+      ...(request.strictBase ? [] : identity),
+      ...quantisedTraining(request),
+      ...codeWarnings(base.facts),
+      ...tokenizerWarnings(tokenizer),
+      ...missingTokenizer(adapter.facts, wanted),
+      ...ids.warnings,
+      ...forecastWarnings(change.targets, steps, expected),
+    ],
+  };
+}
+
+interface ChangeContext {
+  readonly choices: RecipeChoices;
+  readonly tensors: ReadonlyMap<string, LocatedTensor>;
+  readonly model: ModelFacts;
+  readonly sourceWeights: readonly number[];
+}
+
+/** What the output's tensors are made of: adapters, partial merges, tied pairs and quantised bases settled in turn. */
+function planChange({ base, sources }: PlanRequest, context: ChangeContext) {
+  const { choices, tensors, model, sourceWeights } = context;
   const inputs = sources.map(
     ({ facts }, source): AdapterInput => ({
       config: facts.config,
@@ -112,84 +180,31 @@ export function planMerge(request: PlanRequest): MergePlan {
     }),
   );
   const parsed = inputs.map(parseAdapter);
-  // The method has refused any other number of sources.
+  const problems = parsed.flatMap((p) => p.problems);
   const targets = METHODS.add!.combine(parsed, sourceWeights);
-  const adapter = sources[0]!;
-  const problems: Finding[] = [];
   const chosen = chooseTargets(targets, choices, (finding) => problems.push(finding));
   // After include and exclude: a side of a tied pair that is left out stays as it is.
   const start = parsed[0]?.start ?? null;
   const tied = settleTies({ targets: chosen.taken, base: tensors, model, ties: choices.ties, start });
-  const changes = Object.assign({}, ...parsed.map((p) => p.config ?? {}), tied.config);
-  Object.assign(changes, vocabularyChange(tied.targets, tensors));
-
-  const layout = layOut({
-    weights: base.facts.weights,
-    base: tensors,
-    targets: tied.targets,
-    dtype: choices.dtype,
-    tensors: parsed[0]?.tensors ?? null,
-    dropped: new Set(),
-  });
-  const tokenizer = chooseTokenizer(base.facts, adapter.facts, wanted);
-  const ids = tokenizerProblems(
-    tokenizer,
-    { base: base.facts, adapter: adapter.facts },
-    embeddingRows(layout.steps, model),
-  );
-  const files = plannedFiles({ base: base.facts, adapter: adapter.facts, tokenizer }, [
-    ...changedConfig(base.facts, { ...changes, ...dtypeChange(choices) }),
-    ...changedIndex(base.facts, layout),
-  ]);
-  const identity = baseIdentity(request);
-  const expected = forecasts(
-    layout.steps,
-    tensors,
-    sources.map(({ facts }) => tensorsByName(facts.weights)),
-  );
-  const { steps, shards, unused } = layout;
+  const float8 = planFloat8(tied.targets, tensors, { config: base.facts.config, dtype: choices.dtype });
   return {
-    steps,
-    shards,
-    unused,
-    files,
-    tokenizer,
-    choices,
-    touched: tied.targets.map(({ tensor, module, change, rank, alpha, scale }) => ({
-      tensor,
-      module,
-      change,
-      rank,
-      alpha,
-      scale,
-      forecast: expected.get(tensor) ?? null,
-    })),
+    targets: float8.targets,
+    tensors: parsed[0]?.tensors ?? null,
+    dropped: float8.dropped,
     leftOut: chosen.leftOut,
     coverage: inputs.map((input, i) => coverageOf(input, parsed[i]!)),
-    bytesToRead: sum(base.facts.weights) + sum(adapter.facts.weights) + sum(files),
-    bytesToWrite: sum(shards) + sum(files),
-    refusals: [
-      ...inputProblems(base, model.quantMethod),
-      ...parsed.flatMap((p) => p.problems),
-      ...problems,
-      ...tied.problems,
-      ...notFinite(adapter),
-      ...ids.refusals,
-      ...sources.flatMap((source) => pinProblems(source)),
-      ...pinProblems(base),
-      ...(request.strictBase ? identity : []),
-    ],
+    config: {
+      ...Object.assign({}, ...parsed.map((p) => p.config ?? {})),
+      ...tied.config,
+      ...vocabularyChange(tied.targets, tensors),
+      ...float8.config,
+    },
+    problems: [...problems, ...tied.problems, ...float8.problems],
     warnings: [
       ...parsed.flatMap((p) => p.warnings),
       ...tied.warnings,
-      ...(request.strictBase ? [] : identity),
-      ...quantisedTraining(request),
-      ...codeWarnings(base.facts),
-      ...tokenizerWarnings(tokenizer),
-      ...missingTokenizer(adapter.facts, wanted),
-      ...ids.warnings,
+      ...float8.warnings,
       ...partial(chosen),
-      ...forecastWarnings(tied.targets, steps, expected),
     ],
   };
 }

@@ -3,6 +3,7 @@ import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import { isMergeable } from "../dtype.ts";
 import type { Finding, Report } from "../errors.ts";
 import type { Expr } from "../expr.ts";
+import { isFloat8 } from "../float8.ts";
 import type { JsonObject } from "../json.ts";
 import { type FieldRules, fieldProblems } from "./config.ts";
 import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
@@ -131,7 +132,8 @@ function adaptedModule(input: AdapterInput, { module, parts, kind }: Wanted): Ad
   const say = (code: string, message: string): Finding => ({ code, subject: module, message });
   const weight = findTensor(input, module);
   if (!weight) return absent(input, [...parts.values()][0]!, module);
-  if (!isMergeable(weight.dtype)) {
+  // 8-bit floats are dequantised by the plan.
+  if (!isMergeable(weight.dtype) && !isFloat8(weight.dtype)) {
     return say(
       "UNSUPPORTED_BASE_DTYPE",
       `base tensor "${weight.name}" is ${weight.dtype}: merge into a BF16, F16 or F32 checkpoint of this model.`,

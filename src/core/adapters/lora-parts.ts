@@ -1,6 +1,7 @@
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import { isMergeable } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
+import { isFloat8 } from "../float8.ts";
 import type { AdapterInput, AdapterTarget } from "./index.ts";
 import type { LoraConfig } from "./lora-config.ts";
 import type { Parts } from "./parts.ts";
@@ -73,7 +74,8 @@ export const isFinding = (value: object): value is Finding => "code" in value &&
 
 /** Why a base tensor cannot take a change; `null` where it can. */
 export function baseProblem(weight: LocatedTensor): Finding | null {
-  if (isMergeable(weight.dtype)) return null;
+  // 8-bit floats are dequantised by the plan.
+  if (isMergeable(weight.dtype) || isFloat8(weight.dtype)) return null;
   return {
     code: "UNSUPPORTED_BASE_DTYPE",
     subject: weight.name,
