@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, readFile, realpath, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, realpath, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,6 +7,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { FAILPOINTS } from "../../src/engine/events.ts";
 import { generateCheckpoint } from "../support/checkpoints.ts";
+import { readTensors } from "../support/tensor-files.ts";
 import {
   ended,
   importModel,
@@ -28,8 +30,11 @@ beforeAll(async () => {
   home = join(folder, "home");
   const server = await start();
   await generateCheckpoint(folder, { layers: 40, hidden: 1536, rank: 64 });
+  const many = join(folder, "many");
+  await generateCheckpoint(many, { layers: 12, hidden: 512, rank: 8, shards: 4 });
   const models = ADAPTERS.map((name) => [`demo/${name}`, join(DEMO, "adapters", name)]);
   models.push(["demo/base", join(DEMO, "base")]);
+  models.push(["many/base", join(many, "base")], ["many/adapter", join(many, "adapter")]);
   models.push(["big/base", join(folder, "base")], ["big/adapter", join(folder, "adapter")]);
   const jobs = await Promise.all(models.map(([name, path]) => importModel(server.client, name!, path!)));
   for (const job of jobs) expect(await ended(server.client, job)).toMatchObject({ state: "SUCCEEDED" });
@@ -79,8 +84,25 @@ async function postgresPid(): Promise<number> {
 
 const merged = () => readdir(join(home, "merged")).catch((): string[] => []);
 
+type Digests = Readonly<Record<string, string>>;
+
+async function expectedDigests(adapter: string): Promise<Digests> {
+  const text = await readFile(join(DEMO, "expected", adapter, "expected.json"), "utf8");
+  const tensors = Object.entries<{ digest: string }>(JSON.parse(text));
+  return Object.fromEntries(tensors.map(([name, { digest }]) => [name, digest]));
+}
+
+async function digestsOf(file: string): Promise<Digests> {
+  const digest = (bytes: Buffer) => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+  return Object.fromEntries([...(await readTensors(file))].map(([name, { bytes }]) => [name, digest(bytes)]));
+}
+
+const equal = (a: Digests, b: Digests) =>
+  Object.keys(a).length === Object.keys(b).length &&
+  Object.entries(a).every(([name, digest]) => b[name] === digest);
+
 /** Looks at the folder all the time: whatever becomes visible must be whole when it does. */
-function watchOutputs(expected: Buffer) {
+function watchOutputs(expected: Digests) {
   const known = new Set<string>();
   const partial: string[] = [];
   let watching = true;
@@ -91,11 +113,11 @@ function watchOutputs(expected: Buffer) {
         known.add(name);
         const at = join(home, "merged", name);
         const [weights, files] = await Promise.all([
-          readFile(join(at, "model.safetensors")).catch(() => Buffer.alloc(0)),
+          digestsOf(join(at, "model.safetensors")).catch(() => ({})),
           readdir(at),
         ]);
         const whole =
-          weights.equals(expected) && files.includes("graftwork.json") && files.includes("config.json");
+          equal(weights, expected) && files.includes("graftwork.json") && files.includes("config.json");
         if (!whole) partial.push(name);
       }
       await sleep(2);
@@ -141,12 +163,15 @@ async function expectOneVersion(model: string, jobId: string, outputs: readonly 
 /** The uuid of a job behind its id in the API. */
 const rowId = (id: string) => Buffer.from(id, "base64url").toString().split(":")[1]!;
 
+/** The other one is about shards. */
+const ONCE = FAILPOINTS.filter((point) => point !== "after-shard");
+
 describe("after kill -9 of the server", () => {
-  it.each(FAILPOINTS.map((point, i) => [point, ADAPTERS[i]!] as const))(
+  it.each(ONCE.map((point, i) => [point, ADAPTERS[i]!] as const))(
     "at %s, the merge ends with one version and the right bytes once it is started again",
     async (point, adapter) => {
       const output = `demo/${adapter}-merged`;
-      const expected = await readFile(join(DEMO, "expected", adapter, "model.safetensors"));
+      const expected = await expectedDigests(adapter);
       const before = await merged();
       const watch = watchOutputs(expected);
       watch.ignore(before);
@@ -170,7 +195,7 @@ describe("after kill -9 of the server", () => {
       expect(job).toMatchObject({ state: "SUCCEEDED", attempt: point === "after-record" ? 1 : 2 });
       expect(Date.now() - began).toBeLessThan(15_000);
       const location = await expectOneVersion(output, row!.id, before);
-      expect((await readFile(join(location, "model.safetensors"))).equals(expected)).toBe(true);
+      expect(await digestsOf(join(location, "model.safetensors"))).toEqual(expected);
       const { seen, partial } = watch.end();
       await looking;
       expect(partial).toEqual([]);
@@ -184,6 +209,78 @@ describe("after kill -9 of the server", () => {
       expect((await stop(server)).code).toBe(0);
     },
   );
+});
+
+/** Kills a server at `after-shard`; returns the staging folder with the shards that its notes call finished. */
+async function killedAfterShard(output: string) {
+  const before = await merged();
+  const doomed = await start({ GRAFTWORK_FAILPOINT: "after-shard", GRAFTWORK_THREADS: "1" });
+  const merge = { base: "many/base", adapter: "many/adapter", output, force: true };
+  await startMerge(doomed.client, merge).catch(() => {});
+  expect((await doomed.exited).signal).toBe("SIGKILL");
+  const [name] = (await merged()).filter((entry) => entry.startsWith("."));
+  const staging = join(home, "merged", name!);
+  const notes = await readdir(join(staging, ".finished"));
+  const finished = notes.filter((note) => note.endsWith(".json")).map((note) => note.slice(0, -5));
+  return { before, staging, finished };
+}
+
+async function resumed(output: string) {
+  const server = await start();
+  const [row] = await query<{ id: string }>(
+    `select j.id from jobs j join merges g on g.id = j.merge_id join models m on m.id = g.output_model_id
+     where m.name = $1`,
+    [output.split("/")[1]],
+  );
+  const job = await ended(server.client, Buffer.from(`Job:${row!.id}`).toString("base64url"));
+  expect(job).toMatchObject({ state: "SUCCEEDED", attempt: 2 });
+  const said = await query<{ message: string }>(
+    "select data->>'message' as message from job_events where job_id = $1 and type = 'stage'",
+    [row!.id],
+  );
+  return { server, jobId: row!.id, messages: said.map(({ message }) => message) };
+}
+
+const weightFiles = async (folder: string) =>
+  (await readdir(folder)).filter((name) => name.endsWith(".safetensors")).sort();
+
+async function allDigests(folder: string): Promise<Digests> {
+  const files = await weightFiles(folder);
+  return Object.assign({}, ...(await Promise.all(files.map((file) => digestsOf(join(folder, file))))));
+}
+
+describe("after kill -9 between two shards", () => {
+  let whole: Digests;
+
+  it("the finished shard is moved into the result and not made again", async () => {
+    const { before, staging, finished } = await killedAfterShard("many/one");
+    expect(finished).toHaveLength(1);
+    const { ino } = await stat(join(staging, finished[0]!));
+    const { server, jobId, messages } = await resumed("many/one");
+    expect(messages).toContain("taking over 1 of 4 shards from an interrupted attempt");
+    const location = await expectOneVersion("many/one", jobId, before);
+    const files = await weightFiles(location);
+    expect(files).toHaveLength(4);
+    const kept = await Promise.all(files.map(async (file) => (await stat(join(location, file))).ino === ino));
+    expect(kept).toEqual([true, false, false, false]);
+    expect(await readdir(location)).not.toContain(".finished");
+    whole = await allDigests(location);
+    expect((await stop(server)).code).toBe(0);
+  });
+
+  it("a finished shard whose bytes are not the noted ones is made again", async () => {
+    const { before, staging, finished } = await killedAfterShard("many/two");
+    const shard = join(staging, finished[0]!);
+    const bytes = await readFile(shard);
+    bytes[bytes.length - 1]! ^= 1;
+    await writeFile(shard, bytes);
+    const { server, jobId, messages } = await resumed("many/two");
+    expect(messages).toContain(`checking the finished shard ${finished[0]}`);
+    expect(messages.filter((message) => message.startsWith("taking over"))).toEqual([]);
+    const location = await expectOneVersion("many/two", jobId, before);
+    expect(await allDigests(location)).toEqual(whole);
+    expect((await stop(server)).code).toBe(0);
+  });
 });
 
 /** Waits until a merge is in the middle of its bytes. */

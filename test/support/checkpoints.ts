@@ -7,11 +7,13 @@ export interface GeneratedSize {
   /** Width of the square BF16 projections; one is `2 · hidden²` bytes. */
   readonly hidden: number;
   readonly rank: number;
+  /** Weights files of the base; one where absent. */
+  readonly shards?: number;
 }
 
 /** Writes `<folder>/base` and `<folder>/adapter`: random-looking weights, the same at every run. */
 export async function generateCheckpoint(folder: string, size: GeneratedSize): Promise<void> {
-  const { layers, hidden, rank } = size;
+  const { layers, hidden, rank, shards = 1 } = size;
   const base = join(folder, "base");
   const adapter = join(folder, "adapter");
   await mkdir(base, { recursive: true });
@@ -31,9 +33,10 @@ export async function generateCheckpoint(folder: string, size: GeneratedSize): P
       torch_dtype: "bfloat16",
     }),
   );
-  await writeFile(
-    join(base, "model.safetensors"),
-    safetensors(names.map((name) => ({ name: `${name}.weight`, dtype: "BF16", shape: [hidden, hidden] }))),
+  await writeShards(
+    base,
+    shards,
+    names.map((name) => ({ name: `${name}.weight`, dtype: "BF16", shape: [hidden, hidden] })),
   );
   await writeFile(
     join(adapter, "adapter_config.json"),
@@ -56,6 +59,20 @@ export async function generateCheckpoint(folder: string, size: GeneratedSize): P
       ]),
     ),
   );
+}
+
+async function writeShards(folder: string, shards: number, tensors: readonly TensorSpec[]): Promise<void> {
+  if (shards === 1) return writeFile(join(folder, "model.safetensors"), safetensors(tensors));
+  const five = (n: number) => String(n).padStart(5, "0");
+  const map: Record<string, string> = {};
+  for (let i = 0; i < shards; i++) {
+    const file = `model-${five(i + 1)}-of-${five(shards)}.safetensors`;
+    const own = tensors.filter((_, at) => Math.floor((at * shards) / tensors.length) === i);
+    for (const { name } of own) map[name] = file;
+    await writeFile(join(folder, file), safetensors(own));
+  }
+  const index = { metadata: {}, weight_map: map };
+  await writeFile(join(folder, "model.safetensors.index.json"), JSON.stringify(index));
 }
 
 interface TensorSpec {
