@@ -4,6 +4,7 @@ import type { LocatedTensor } from "../../src/core/checkpoint.ts";
 import type { Dtype, MergeableDtype } from "../../src/core/dtype.ts";
 import type { Arithmetic, NdArray, TensorLookup } from "../../src/core/evaluate.ts";
 import { evaluate } from "../../src/core/evaluate.ts";
+import { digestJson } from "../../src/core/identity.ts";
 import type { JsonObject } from "../../src/core/json.ts";
 import { canonical, exact } from "../../src/core/numerics.ts";
 
@@ -22,6 +23,8 @@ export interface Example {
   readonly config: JsonObject;
   /** config.json of the base; default a Llama without tied embeddings. */
   readonly model?: JsonObject;
+  /** Default "preserve". */
+  readonly ties?: AdapterInput["ties"];
 }
 
 export interface Merged extends ParsedAdapter {
@@ -30,6 +33,7 @@ export interface Merged extends ParsedAdapter {
   /** Values in PEFT's float32 steps for an output of this type. */
   stored(tensor: string, dtype: MergeableDtype): number[];
   readonly lookup: TensorLookup;
+  readonly input: AdapterInput;
 }
 
 /** Reads an example as the plan would, and computes what it asks for with the slow interpreter. */
@@ -38,13 +42,15 @@ export function merge(example: Example): Merged {
   const adapter = tensorsOf(example.adapter, (key) =>
     key.startsWith("base_model.") ? key : `base_model.model.${key}`,
   );
+  const config = example.model ?? { model_type: "llama", architectures: ["LlamaForCausalLM"] };
   const input: AdapterInput = {
     config: example.config,
     tensors: [...adapter.values()].map(({ tensor }) => tensor),
     base: new Map([...base].map(([name, { tensor }]) => [name, tensor])),
-    model: readModelFacts(example.model ?? { model_type: "llama", architectures: ["LlamaForCausalLM"] }),
+    model: readModelFacts(config),
+    baseConfig: config,
     source: 0,
-    ties: "preserve",
+    ties: example.ties ?? "preserve",
   };
   const lookup: TensorLookup = {
     whole: (leaf) => (leaf.op === "base" ? base : adapter).get(leaf.tensor)!.array,
@@ -59,7 +65,7 @@ export function merge(example: Example): Merged {
     const arithmetic = canonical(dtype);
     return value(tensor, arithmetic).map((number) => arithmetic.store(number));
   };
-  return { ...parsed, lookup, value, stored };
+  return { ...parsed, lookup, value, stored, input };
 }
 
 /** Codes of an example's refusals, each one once. */
@@ -73,7 +79,9 @@ function tensorsOf(given: Readonly<Record<string, Given>>, nameOf: (key: string)
     const { dtype, values } = isNested(one) ? { dtype: "F32" as const, values: one } : one;
     const array = { shape: shapeOf(values), values: Float64Array.from(flat(values)) };
     const name = nameOf(key);
-    const tensor = { name, dtype, shape: array.shape, begin: 0, end: 0, file: "model.safetensors" };
+    const end = array.values.length * 4;
+    const digest = digestJson({ dtype, values });
+    const tensor = { name, dtype, shape: array.shape, begin: 0, end, file: "model.safetensors", digest };
     found.set(name, { tensor, array });
   }
   return found;

@@ -133,6 +133,7 @@ function takeRows(one: CarriedTensor, { carried, input }: { carried: Carried; in
     report,
   );
   if (rows) carried.rows.set(place.name, rows);
+  else carried.ignored.add(one.tensor.name);
 }
 
 const copyOf = (name: string, module: string) =>

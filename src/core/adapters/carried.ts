@@ -139,8 +139,9 @@ function startingFromCopies(
 function ownTargets(carried: Carried, from: number): AdapterTarget[] {
   const plain = { rank: null, alpha: null, scale: null };
   const targets = new Map<string, AdapterTarget>();
-  for (const [tensor, { module, leaf, tensor: copy }] of carried.copies) {
-    const change = leaf === "bias" ? "bias" : "copy of the base";
+  for (const [tensor, { module, leaf, tensor: copy, place }] of carried.copies) {
+    const grown = place !== null && place.shape.join() !== copy.shape.join();
+    const change = grown ? "resized vocabulary" : leaf === "bias" ? "bias" : "copy in the adapter";
     targets.set(tensor, { ...plain, tensor, module, change, expr: source(from, copy.name) });
   }
   for (const [tensor, { module, tensor: saved }] of carried.whole) {
