@@ -2,7 +2,7 @@ import type { LocatedTensor } from "../checkpoint.ts";
 import type { Finding } from "../errors.ts";
 import { type AdapterInput, orphan } from "./index.ts";
 import type { Matcher } from "./module-names.ts";
-import { candidates, nameFor, type Reading, withoutWrappers } from "./names.ts";
+import { candidates, type Found, nameFor, type Reading, withoutWrappers } from "./names.ts";
 import type { Parts } from "./parts.ts";
 
 export interface TargetCheck {
@@ -46,9 +46,15 @@ export function targetProblems(check: TargetCheck): Finding[] {
 
 const firstName = (parts: Parts) => [...parts.values()][0]!.name;
 
-function weightsOf(input: AdapterInput, module: string) {
-  const weights = candidates(input, `${module}.weight`);
-  return weights.length > 0 ? weights : candidates(input, `${module}.bias`);
+/** Tensors that show that the base has a module; attention with fused projections has no weight of its own. */
+const LEAVES = ["weight", "bias", "in_proj_weight"];
+
+function weightsOf(input: AdapterInput, module: string): Found[] {
+  for (const leaf of LEAVES) {
+    const found = candidates(input, `${module}.${leaf}`);
+    if (found.length > 0) return found;
+  }
+  return [];
 }
 
 /** One reason instead of one a module: the adapter was made for another architecture. */
@@ -62,10 +68,7 @@ export function noTarget(modules: readonly string[]): Finding {
 }
 
 /** Targeted modules of the base, under the names they have for this adapter, that the file has nothing for. */
-function missing(
-  check: TargetCheck,
-  found: readonly { tensor: LocatedTensor; reading: Reading }[],
-): Finding[] {
+function missing(check: TargetCheck, found: readonly Found[]): Finding[] {
   const { input, modules } = check;
   const targets = check.targets!;
   const adapts = check.adapts ?? isMatrix;
