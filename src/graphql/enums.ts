@@ -77,6 +77,9 @@ export const Device = builder.enumType("Device", {
     CPU: "WebAssembly SIMD kernels: the canonical arithmetic.",
     WEBGPU: "ONNX Runtime on WebGPU.",
     CUDA: "ONNX Runtime on CUDA.",
+    COREML: "ONNX Runtime on Core ML.",
+    DML: "ONNX Runtime on DirectML.",
+    ONNX_CPU: "ONNX Runtime on a processor: for comparison, not for speed.",
   }),
 });
 

@@ -1,5 +1,7 @@
+import type { DeviceUse as UseShape } from "../core/devices.ts";
 import { builder } from "./builder.ts";
 import { CheckReport, readReport } from "./check.ts";
+import { DeviceUse } from "./device.ts";
 import { Device, LineageRole, MergeState, MergeVerdict } from "./enums.ts";
 import { Recipe } from "./recipe.ts";
 import { Version } from "./version.ts";
@@ -62,6 +64,14 @@ export const Merge = builder.prismaNode("Merge", {
       query: { orderBy: { position: "asc" } },
     }),
     device: t.expose("device", { type: Device, description: "What multiplies." }),
+    deviceUse: t.field({
+      type: DeviceUse,
+      nullable: true,
+      description:
+        "How near it is to the canonical value; null for CPU, which is that value, and until it ran.",
+      select: { deviceUse: true },
+      resolve: ({ deviceUse }) => deviceUse as UseShape | null,
+    }),
     threads: t.exposeInt("threads", {
       nullable: true,
       description: "Worker threads used; null until it ran.",

@@ -6,6 +6,7 @@ import "./model.ts";
 import "./version.ts";
 import "./tensor.ts";
 import "./lineage.ts";
+import "./device.ts";
 import "./merge.ts";
 import "./job.ts";
 import "./job-events.ts";

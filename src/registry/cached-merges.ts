@@ -1,4 +1,4 @@
-import type { Version } from "../../prisma/client/client.ts";
+import type { Device, Version } from "../../prisma/client/client.ts";
 import type { RegistryContext } from "./context.ts";
 import type { Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
@@ -10,14 +10,18 @@ export interface EarlierResult {
   readonly version: Version;
 }
 
-/** The result of a recipe to answer with: one in the wanted model first, then the newest. */
+/**
+ * The result of a recipe on a device to answer with: one in the wanted model first, then the newest. Another device's
+ * result has other bytes.
+ */
 export async function findResult(
   tx: Tx,
-  { recipeId, output }: { recipeId: string; output: string },
+  { recipeId, device, output }: { recipeId: string; device: Device; output: string },
 ): Promise<EarlierResult | null> {
   const found = await tx.merge.findMany({
     where: {
       recipeId,
+      device,
       state: "SUCCEEDED",
       cachedFromId: null,
       versionId: { not: null },
@@ -35,18 +39,18 @@ export async function findResult(
 export async function recordCached(ctx: RegistryContext, claim: Claim): Promise<void> {
   await ctx.db.$transaction(async (tx) => {
     const { merge, earlier } = await cachedMergeOf(tx, claim);
-    const { device, threads, engineVersion, report, verdict, version } = earlier;
+    const { deviceUse, threads, engineVersion, report, verdict, version } = earlier;
     if (!version) throw new Error(`merge ${earlier.id} has no version to answer with`);
     await tx.merge.update({
       where: { id: merge.id },
       data: {
         state: "SUCCEEDED",
         versionId: version.id,
-        device,
         threads,
         engineVersion,
         verdict,
         ...(report !== null && { report }),
+        ...(deviceUse !== null && { deviceUse }),
         finishedAt: ctx.now(),
       },
     });

@@ -1,4 +1,4 @@
-import type { Job, JobKind, Prisma } from "../../prisma/client/client.ts";
+import type { Device, Job, JobKind, Prisma } from "../../prisma/client/client.ts";
 import { AppError } from "../core/errors.ts";
 import { digestJson } from "../core/identity.ts";
 import { isMember, mayWrite } from "../core/permissions.ts";
@@ -10,6 +10,8 @@ import { undeliverable } from "./queue.ts";
 export interface NewJob {
   readonly namespaceId: string;
   readonly kind: JobKind;
+  /** That its worker must have; default CPU. */
+  readonly device?: Device;
   /** What the handler needs beyond rows it can load; JSON. */
   readonly input: Prisma.InputJsonObject;
   readonly modelId?: string;
@@ -77,7 +79,7 @@ export async function startJob(
       if (earlier) return earlier;
     }
     const fields = await build(tx, accountId);
-    const { id } = await tx.job.create({
+    const { id, device } = await tx.job.create({
       data: {
         ...fields,
         createdById: accountId,
@@ -87,7 +89,7 @@ export async function startJob(
       },
     });
     await appendUnfenced(tx, id, { type: "queued", data: {} });
-    await ctx.queue.enqueue(tx, { id, kind: fields.kind });
+    await ctx.queue.enqueue(tx, { id, kind: fields.kind, device });
     return await tx.job.findUniqueOrThrow({ where: { id } });
   });
 }

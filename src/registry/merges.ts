@@ -1,4 +1,5 @@
 import type { Device, Job, Merge, MergeVerdict, Prisma, Visibility } from "../../prisma/client/client.ts";
+import type { DeviceUse } from "../core/devices.ts";
 import { AppError } from "../core/errors.ts";
 import type { CheckReport } from "../core/parity.ts";
 import { requireRunnable } from "../core/plan.ts";
@@ -15,6 +16,7 @@ import {
 } from "./checkpoints.ts";
 import { type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
 import type { Db, Tx } from "./db.ts";
+import { requireWorkerWith } from "./devices.ts";
 import type { Claim } from "./events.ts";
 import { earlierJob, finishJob, holdJob, startJob, toJson } from "./jobs.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "./merge-plan.ts";
@@ -35,7 +37,7 @@ export interface MergeRequest extends MergePlanRequest {
  * Accepts a merge: plans it, and makes the merge and its job, or refuses with every reason at once. A recipe whose
  * result the namespace has already (and whose checks passed) is marked `cachedFrom`: its job only looks whether the
  * files are still the recorded ones, and answers with that version.
- * @throws what `planFor` throws, the plan's refusals, UNAUTHENTICATED, FORBIDDEN, KIND_DIFFERS, IDEMPOTENCY_CONFLICT
+ * @throws what `planFor` throws, the plan's refusals, DEVICE_UNAVAILABLE, UNAUTHENTICATED, FORBIDDEN, KIND_DIFFERS, IDEMPOTENCY_CONFLICT
  */
 export async function startMerge(
   ctx: ViewerContext,
@@ -44,9 +46,7 @@ export async function startMerge(
   requireAccount(ctx.viewer);
   const { idempotencyKey, ...asked } = request;
   const name = parseModelName(request.output, "output");
-  if ((request.device ?? "CPU") !== "CPU") {
-    throw new AppError("DEVICE_UNAVAILABLE", "This version merges on CPU only.", { field: "device" });
-  }
+  const device = request.device ?? "CPU";
   const wanted = { kind: "RUN_MERGE" as const, asked: toJson(asked), idempotencyKey };
   const job = (await earlierJob(ctx, wanted)) ?? (await planAndStart());
   if (job.mergeId === null) throw new Error(`job ${job.id} has no merge`);
@@ -56,12 +56,15 @@ export async function startMerge(
     // Before the transaction: the headers of a large model take a while. What they say never changes.
     const planned = await planFor(ctx, request);
     requireRunnable(planned.plan);
+    await requireWorkerWith(ctx.db, { device, now: ctx.now() });
     return await startJob(ctx, wanted, async (tx, createdById) => {
       const namespaceId = await writableNamespace(tx, ctx, { name, field: "output" });
       // Before the look for an earlier result, which may lie in another model than the named one.
       await requireKindOrFree(tx, { namespaceId, name, kind: "MERGED", field: "output" });
       const recipe = await storeRecipe(tx, namespaceId, planned);
-      const cached = request.force ? null : await findResult(tx, { recipeId: recipe.id, output: name.name });
+      const cached = request.force
+        ? null
+        : await findResult(tx, { recipeId: recipe.id, device, output: name.name });
       const visibility = request.visibility ?? "PRIVATE";
       const outputModelId =
         cached?.version.modelId ??
@@ -72,6 +75,7 @@ export async function startMerge(
           recipeId: recipe.id,
           outputModelId,
           createdById,
+          device,
           plan: planSummary(planned),
           inputs: { create: mergeInputs(planned) },
           createdAt: ctx.now(),
@@ -79,7 +83,7 @@ export async function startMerge(
         },
       });
       const input = { tokenizer: planned.plan.tokenizer.from, force: request.force === true };
-      return { namespaceId, kind: "RUN_MERGE", input, mergeId: merge.id, modelId: outputModelId };
+      return { namespaceId, kind: "RUN_MERGE", device, input, mergeId: merge.id, modelId: outputModelId };
     });
   }
 }
@@ -160,6 +164,8 @@ export interface MergeOutcome extends VersionFacts {
   readonly report: CheckReport;
   readonly engineVersion: string;
   readonly threads: number;
+  /** Absent where it is the canonical value. */
+  readonly device?: DeviceUse | null;
   /** The version of these bytes exists, but its files are lost or changed: it gets these. */
   readonly replacesLost?: boolean;
 }
@@ -218,6 +224,7 @@ export async function recordMerge(
         verdict: outcome.report.verdict,
         engineVersion: outcome.engineVersion,
         threads: outcome.threads,
+        ...(outcome.device && { deviceUse: toJson(outcome.device) }),
       },
     });
     await finishJob(tx, claim, {

@@ -1,5 +1,5 @@
 import { fromPrisma, PgBoss } from "pg-boss";
-import type { JobKind } from "../../prisma/client/client.ts";
+import type { Device, JobKind } from "../../prisma/client/client.ts";
 import { HeardClient, type Tx } from "./db.ts";
 
 export type { JobKind };
@@ -10,6 +10,25 @@ export const QUEUE_OF: Readonly<Record<JobKind, string>> = {
   RUN_MERGE: "run-merge",
   VERIFY_MERGE: "verify-merge",
 };
+
+/** Merges on other devices than the processor have queues of their own: only workers that have them look there. */
+const DEVICES: readonly Device[] = ["WEBGPU", "CUDA", "COREML", "DML", "ONNX_CPU"];
+
+/** What decides which queue a job is in. */
+export interface QueueKey {
+  readonly kind: JobKind;
+  /** Default CPU. */
+  readonly device?: Device;
+}
+
+function queueOf({ kind, device = "CPU" }: QueueKey): string {
+  return device === "CPU" ? QUEUE_OF[kind] : `${QUEUE_OF[kind]}-${device.toLowerCase().replace("_", "-")}`;
+}
+
+const QUEUES: readonly string[] = [
+  ...Object.values(QUEUE_OF),
+  ...DEVICES.map((device) => queueOf({ kind: "RUN_MERGE", device })),
+];
 
 const SCHEMA = "pgboss";
 // pg-boss hands a job to another worker after this long without a sign of life; 10 is its least.
@@ -39,7 +58,7 @@ export interface Delivery {
 // pg-boss hands its options on to its pool; its types do not say so.
 const HEARD = { Client: HeardClient };
 
-type JobRef = { readonly id: string; readonly kind: JobKind };
+type JobRef = QueueKey & { readonly id: string };
 
 export interface JobQueue {
   /**
@@ -50,10 +69,14 @@ export interface JobQueue {
   /** Takes a job out of its queue as part of `tx`; a handler that runs it has its signal aborted within seconds. */
   cancel(tx: Tx, job: JobRef): Promise<void>;
   /**
-   * Runs `handler` for jobs of a kind, `concurrency` at a time. Returning completes the delivery; throwing has it
+   * Runs `handler` for jobs of a kind (and a device), `concurrency` at a time. Returning completes the delivery; throwing has it
    * delivered again after a pause. The handler re-reads the job's row and may run twice without harm.
    */
-  work(kind: JobKind, concurrency: number, handler: (delivery: Delivery) => Promise<void>): Promise<void>;
+  work(
+    key: JobKind | QueueKey,
+    concurrency: number,
+    handler: (delivery: Delivery) => Promise<void>,
+  ): Promise<void>;
   /**
    * Has every job that is out with a worker delivered again at once. Only for a start-up at which no other worker
    * can be alive (the embedded server): elsewhere the missing heartbeat does it within 15 seconds.
@@ -83,16 +106,19 @@ export async function openQueue(options: QueueOptions): Promise<JobQueue> {
   boss.on("error", (error) => options.log?.(`queue: ${error.message}`));
   boss.on("warning", (warning) => options.log?.(`queue: ${warning.message}`));
   await boss.start();
-  for (const name of Object.values(QUEUE_OF)) await makeQueue(boss, name);
+  for (const name of QUEUES) await makeQueue(boss, name);
   return {
     enqueue: async (tx, job) => {
-      const sent = await boss.send(QUEUE_OF[job.kind], { jobId: job.id }, { id: job.id, db: fromPrisma(tx) });
+      const sent = await boss.send(queueOf(job), { jobId: job.id }, { id: job.id, db: fromPrisma(tx) });
       if (sent !== job.id) throw new Error(`the queue did not take job ${job.id}`);
     },
     cancel: async (tx, job) => {
-      await boss.cancel(QUEUE_OF[job.kind], job.id, { db: fromPrisma(tx) });
+      await boss.cancel(queueOf(job), job.id, { db: fromPrisma(tx) });
     },
-    work: async (kind, concurrency, handler) => await work(boss, { kind, concurrency, handler }),
+    work: async (key, concurrency, handler) => {
+      const name = queueOf(typeof key === "string" ? { kind: key } : key);
+      await work(boss, { name, concurrency, handler });
+    },
     releaseOrphans: async () => await releaseOrphans(boss),
     stop: async (timeoutMs = 10_000) => await boss.stop({ graceful: true, timeout: timeoutMs }),
   };
@@ -111,12 +137,12 @@ async function makeQueue(boss: PgBoss, name: string): Promise<void> {
 }
 
 interface WorkParts {
-  kind: JobKind;
+  name: string;
   concurrency: number;
   handler: (delivery: Delivery) => Promise<void>;
 }
 
-async function work(boss: PgBoss, { kind, concurrency, handler }: WorkParts): Promise<void> {
+async function work(boss: PgBoss, { name, concurrency, handler }: WorkParts): Promise<void> {
   const options = {
     batchSize: 1,
     localConcurrency: concurrency,
@@ -124,7 +150,7 @@ async function work(boss: PgBoss, { kind, concurrency, handler }: WorkParts): Pr
     pollingIntervalSeconds: 1,
     notifyPollingIntervalSeconds: 2,
   };
-  await boss.work<{ jobId: string }, void, typeof options>(QUEUE_OF[kind], options, async ([job]) => {
+  await boss.work<{ jobId: string }, void, typeof options>(name, options, async ([job]) => {
     if (!job) return;
     const retriesLeft = job.retryLimit - job.retryCount;
     await handler({ jobId: job.data.jobId, signal: job.signal, retriesLeft });
@@ -135,7 +161,7 @@ async function releaseOrphans(boss: PgBoss): Promise<number> {
   const db = boss.getDb();
   const { rows } = await db.executeSql(
     `select name, array_agg(id) as ids from ${SCHEMA}.job where state = 'active' and name = any($1) group by name`,
-    [Object.values(QUEUE_OF)],
+    [QUEUES],
   );
   let released = 0;
   for (const { name, ids } of rows as { name: string; ids: string[] }[]) {
