@@ -1,5 +1,5 @@
 import { add, base, call, round } from "../expr.ts";
-import { knownFields } from "./config.ts";
+import { fieldFinding, knownFields } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
 import { type LinearKind, parseLinear } from "./linear-kind.ts";
 
@@ -27,12 +27,21 @@ const SUPERTUNING: LinearKind<null> = {
     supertuning_values: { shape: ["n"] },
     supertuning_indices: { shape: ["n"], whole: true },
   },
-  settings: () => null,
+  settings(config, report) {
+    if (config.save_precomputed_indices === false) report(unsaved);
+    return null;
+  },
   changes({ weight, dims, part }) {
     const places = { rows: dims.out!, columns: dims.in!, first: 0, count: dims.out! };
     const delta = call("scatter", [part("supertuning_values"), part("supertuning_indices")], places);
     return [{ expr: add(base(weight.name), round(delta)) }];
   },
 };
+
+const unsaved = fieldFinding(
+  "UNSUPPORTED_VARIANT",
+  "save_precomputed_indices",
+  "save_precomputed_indices is false: the places are not in the file, and PEFT chooses them again by the base's magnitudes, where equal ones have no order; load the adapter with PEFT, set the field to true, and save it again",
+);
 
 export const parseSupertuning = (input: AdapterInput): ParsedAdapter => parseLinear(input, SUPERTUNING);
