@@ -40,6 +40,7 @@ export function parseBone(): ParsedAdapter {
 /** What `init_weights` says about the formula: any other true value is the default. */
 const FORMS: ReadonlySet<Json | undefined> = new Set<Json | undefined>([
   undefined,
+  null,
   true,
   false,
   "bat",
