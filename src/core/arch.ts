@@ -32,27 +32,37 @@ export function readModelFacts(config: JsonObject): ModelFacts {
   };
 }
 
-/** transformers leaves out a field that equals its class default, and these classes tie by default. */
+/**
+ * Model types of transformers 5.18 whose config class ties embeddings unless the file says otherwise (object detectors
+ * and audio codecs among them left out), and one of remote code.
+ */
+const TIED_BY_DEFAULT = new Set(
+  (
+    "albert aya_vision bart bert bert-generation big_bird bigbird_pegasus biogpt blenderbot blenderbot-small " +
+    "blip blip_text_model bloom camembert canary cohere cohere2 cohere2_moe cohere2_vision " +
+    "cohere_compass_text convbert cpmant ctrl data2vec-text deberta deberta-v2 deepseek_vl " +
+    "deepseek_vl_hybrid diffusion_gemma diffusion_gemma_text distilbert electra ernie ernie4_5 ernie4_5_moe " +
+    "ernie4_5_vl_moe ernie4_5_vl_moe_text esm falcon falcon_mamba flaubert flava florence2 fnet fun_asr_nano " +
+    "funnel gemma gemma2 gemma3 gemma3_text gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text " +
+    "gemma4_unified gemma4_unified_assistant gemma4_unified_text glmasr got_ocr2 gpt-sw3 gpt2 gpt_bigcode " +
+    "gpt_neo gpt_neox_japanese granite_speech granite_speech5_ctc granite_speech_plus granite_swa gte " +
+    "hunyuan_vl hunyuan_vl_text hyperclovax_vision_v2 ibert internvl janus jetmoe jina_embeddings_v3 " +
+    "kimi_k25 kosmos-2 kosmos-2.5 kosmos_2_5_text_model kosmos_2_text_model layoutlm led lfm2 lfm2_moe " +
+    "lfm2_vl lighton_ocr longformer longt5 luke lxmert m2m_100 mamba marian mbart megatron-bert minicpm3 " +
+    "mistral3 mobilebert modernbert modernbert-decoder moonshine mpnet mpt mra mt5 mvp neomme nllb-moe " +
+    "nomic_bert nystromformer openai-gpt opt ovis2 paddleocr_vl paddleocr_vl_text paligemma pegasus " +
+    "pegasus_x phi3small plbart pop2piano pp_chart2table prophetnet qwen2_5_omni_text qwen3_asr " +
+    "qwen3_vl_moe_text recurrent_gemma roberta roberta-prelayernorm roc_bert roformer seamless_m4t " +
+    "seamless_m4t_v2 shieldgemma2 smollm3 speech_to_text speecht5 squeezebert starcoder2 switch_transformers " +
+    "t5 t5_gemma_module t5gemma t5gemma2 t5gemma2_decoder t5gemma2_encoder t5gemma2_text tapas trocr udop " +
+    "umt5 vaultgemma vilt visual_bert voxtral_realtime whisper xglm xlm xlm-roberta xlm-roberta-xl xlnet " +
+    "xmod yoso youtu zamba zamba2 zaya"
+  ).split(" "),
+);
+
+/** transformers leaves out a field that equals its class default. */
 function tiedByDefault(config: JsonObject): boolean {
-  const tied = [
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "gemma3_text",
-    "gpt2",
-    "cohere",
-    "cohere2",
-    "phi3small",
-    "smollm3",
-    "bloom",
-    "falcon",
-    "gpt_bigcode",
-    "gpt_neo",
-    "mpt",
-    "opt",
-    "starcoder2",
-  ];
-  return tied.includes(asText(config.model_type) ?? "");
+  return TIED_BY_DEFAULT.has(asText(config.model_type) ?? "");
 }
 
 /** Model types whose "linear" layers are transformers' Conv1D, stored (in, out) instead of (out, in). */
