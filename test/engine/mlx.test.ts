@@ -3,9 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { allTensors } from "../../src/core/checkpoint.ts";
+import { planMerge } from "../../src/core/plan.ts";
 import { finish } from "../../src/engine/digest.ts";
 import { localMergeInput, planLocal } from "../../src/engine/local.ts";
 import { runMerge } from "../../src/engine/merge.ts";
+import { readModelFolder } from "../../src/storage/model-folder.ts";
 import { type RawTensor, readTensors, writeTensors } from "../support/tensor-files.ts";
 
 /*
@@ -40,6 +42,8 @@ function transposed({ dtype, shape, bytes }: RawTensor): RawTensor {
   return { dtype, shape: [columns, rows], bytes: out };
 }
 
+const floats = (count: number) => Buffer.from(new Float32Array(count).fill(0.25).buffer);
+
 const KEYS = ["self_attn.q_proj", "self_attn.v_proj"];
 const config = (parameters: object = {}, others: object = {}) => ({
   fine_tune_type: "lora",
@@ -57,19 +61,41 @@ async function adapter(name: string, written: object, file = tensors): Promise<s
   return folder;
 }
 
-async function plan(folder: string) {
-  const request = { base: BASE, adapter: folder, choices: { weights: [1], tokenizer: null } };
-  return { request, planned: await finish(planLocal(request, options)) };
+/** From headers and configs alone. */
+async function plan(folder: string, base = BASE) {
+  const [one, two] = await Promise.all([base, folder].map((path) => readModelFolder(path, { roots: null })));
+  return planMerge({
+    base: { facts: one!.facts, label: base },
+    sources: [{ facts: two!.facts, label: folder }],
+    choices: { weights: [1], tokenizer: null },
+  });
 }
 
-const codes = async (folder: string) => (await plan(folder)).planned.plan.refusals.map(({ code }) => code);
+const codes = async (folder: string) => (await plan(folder)).refusals.map(({ code }) => code);
 
 describe("a LoRA that mlx-lm saved", () => {
+  it("of the embedding of a tied model changes the shared matrix and leaves it shared, as MLX computes", async () => {
+    const tied = join(FIXTURES, "models/llama-tied-bf16");
+    const stored = await readTensors(join(tied, "model.safetensors"));
+    const [rows, columns] = stored.get("model.embed_tokens.weight")!.shape as [number, number];
+    const factors = new Map<string, RawTensor>([
+      ["model.embed_tokens.lora_a", { dtype: "F32", shape: [rows, 8], bytes: floats(rows * 8) }],
+      ["model.embed_tokens.lora_b", { dtype: "F32", shape: [8, columns], bytes: floats(8 * columns) }],
+    ]);
+    const folder = await adapter("embedding", config({ keys: ["model.embed_tokens"] }), factors);
+    const planned = await plan(folder, tied);
+    expect(planned.refusals).toEqual([]);
+    expect(planned.touched.map(({ tensor }) => tensor)).toEqual(["model.embed_tokens.weight"]);
+    expect(planned.steps.map(({ tensor }) => tensor).sort()).toEqual([...stored.keys()].sort());
+    expect(planned.files.find(({ path }) => path === "config.json")?.from).toBe("base");
+  });
+
   it("merges into the bytes that PEFT's own file of the same factors merges into", async () => {
     const peftConfig = JSON.parse(await readFile(join(CASE, "adapter/adapter_config.json"), "utf8"));
     const scale = peftConfig.lora_alpha / peftConfig.r;
     const folder = await adapter("same", config({ scale, rank: peftConfig.r }));
-    const { request, planned } = await plan(folder);
+    const request = { base: BASE, adapter: folder, choices: { weights: [1], tokenizer: null } };
+    const planned = await finish(planLocal(request, options));
     const input = await localMergeInput(request, planned, join(temporary, "out"));
     const summary = await finish(runMerge(input, options));
     const expected = JSON.parse(await readFile(join(CASE, "expected.json"), "utf8"));
@@ -154,7 +180,7 @@ describe("a LoRA that mlx-lm saved", () => {
   it("in a folder with PEFT's config is not taken for PEFT's", async () => {
     const folder = await adapter("mixed", { peft_type: "LORA", r: 8, lora_alpha: 16, target_modules: KEYS });
     await writeTensors(join(folder, "adapter_model.safetensors"), tensors);
-    const [refusal] = (await plan(folder)).planned.plan.refusals;
+    const [refusal] = (await plan(folder)).refusals;
     expect(refusal).toMatchObject({ code: "FOREIGN_FORMAT", message: expect.stringContaining("MLX") });
   });
 });

@@ -125,7 +125,8 @@ const KINDS: Readonly<Record<string, Parser>> = {
 export function parseAdapter(input: AdapterInput): ParsedAdapter {
   const parse = parserOf(input);
   if (typeof parse !== "function") return { targets: [], warnings: [], problems: [parse] };
-  const parsed = parseCarrying(parse, input);
+  // What PEFT puts around the factors is not in another tool's file.
+  const parsed = parse === parseMlx ? parse(input) : parseCarrying(parse, input);
   return { ...parsed, problems: [...parsed.problems, ...orphans(input, parsed)] };
 }
 

@@ -4,8 +4,10 @@ import { isMergeable } from "../dtype.ts";
 import type { Finding } from "../errors.ts";
 import { lowRankUpdate, source, transpose } from "../expr.ts";
 import { isJsonObject, isUnset, type Json, type JsonObject } from "../json.ts";
+import { withTiedHead } from "./carried-ties.ts";
 import { type AdapterInput, type AdapterTarget, orphan, type ParsedAdapter } from "./index.ts";
 import { badField } from "./module-names.ts";
+import { tiedPair } from "./ties.ts";
 
 interface MlxConfig {
   readonly rank: number;
@@ -49,7 +51,13 @@ export function parseMlx(input: AdapterInput): ParsedAdapter {
       message: "adapters.safetensors holds no LoRA factor: nothing would change.",
     });
   }
-  return { targets, problems, warnings: [] };
+  return { targets: sharingTies(targets, input), problems, warnings: [] };
+}
+
+/** MLX's head of a tied model is its embedding used backwards, LoRA and all: both sides change alike and stay tied. */
+function sharingTies(targets: readonly AdapterTarget[], { base, model }: AdapterInput) {
+  const pair = tiedPair(base, model);
+  return pair ? withTiedHead(targets, pair) : targets;
 }
 
 function readConfig(config: JsonObject, problems: Finding[]): MlxConfig | null {
