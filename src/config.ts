@@ -1,4 +1,4 @@
-import { availableParallelism, homedir } from "node:os";
+import { availableParallelism, homedir, totalmem } from "node:os";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { type Finding, refusal } from "./core/errors.ts";
@@ -21,6 +21,8 @@ export interface Settings {
   readonly failpoint: Failpoint | null;
   /** Threads of one merge. */
   readonly threads: number;
+  /** Bytes that all merges of one worker may take together. */
+  readonly memory: number;
   readonly logLevel: LogLevel;
   /** Whether the API answers introspection. */
   readonly introspection: boolean;
@@ -91,6 +93,13 @@ const RULES = {
     schema: whole(1, 256),
     allowed: "a whole number from 1 to 256",
   }),
+  GRAFTWORK_MEMORY: rule({
+    default: null,
+    description:
+      "Megabytes of memory that all merges of one worker may take together, by their plans; others wait. Half of what the machine or container has where unset.",
+    schema: whole(100, 99_999_999, 8),
+    allowed: "a whole number of megabytes from 100",
+  }),
   GRAFTWORK_LOG: rule({
     default: "info",
     description: `How much is logged to stderr: ${LOG_LEVELS.join(", ")}.`,
@@ -142,10 +151,28 @@ export function readSettings(env: Environment = process.env, cwd: string = proce
     adminToken: values.GRAFTWORK_ADMIN_TOKEN as string | null,
     importRoots: roots === null ? [cwd, huggingFaceCache(env)] : paths(roots).map((path) => resolve(path)),
     failpoint: values.GRAFTWORK_FAILPOINT as Failpoint | null,
+    memory: megabytes(values.GRAFTWORK_MEMORY as number | null) ?? Math.floor(availableMemory() / 2),
     threads: (values.GRAFTWORK_THREADS as number | null) ?? availableParallelism(),
     logLevel: values.GRAFTWORK_LOG as LogLevel,
     introspection: values.GRAFTWORK_INTROSPECTION === "on",
   };
+}
+
+const megabytes = (count: number | null) => (count === null ? null : count * 1_000_000);
+
+/** Of the machine, or of the container where it has less. */
+function availableMemory(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
+/**
+ * Where the command line remembers digests of files by their state: in GRAFTWORK_HOME where that is set, else in the
+ * user's cache folder.
+ */
+export function digestCacheFolder(env: Environment = process.env, cwd: string = process.cwd()): string {
+  if (env.GRAFTWORK_HOME) return resolve(cwd, env.GRAFTWORK_HOME, "cache", "digests");
+  return join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "graftwork", "digests");
 }
 
 function settingValue(name: SettingName, env: Environment, wrong: Finding[]): string | number | null {
@@ -167,10 +194,10 @@ function rule(entry: Omit<SettingRule, "name" | "secret"> & { secret?: boolean }
   return { ...entry, secret: entry.secret ?? false };
 }
 
-function whole(min: number, max: number): z.ZodType<number, string> {
+function whole(min: number, max: number, digits = 6): z.ZodType<number, string> {
   return z
     .string()
-    .regex(/^\d{1,6}$/)
+    .regex(new RegExp(`^\\d{1,${digits}}$`))
     .transform(Number)
     .refine((value) => value >= min && value <= max) as z.ZodType<number, string>;
 }

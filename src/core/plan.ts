@@ -11,6 +11,7 @@ import {
 } from "./checkpoint.ts";
 import { type Coverage, coverageOf } from "./coverage.ts";
 import { type Finding, type Report, refusal } from "./errors.ts";
+import type { Leaf } from "./expr.ts";
 import type { DeltaForecast } from "./forecast.ts";
 import type { Digest } from "./identity.ts";
 import type { JsonEdit } from "./json-edit.ts";
@@ -28,6 +29,7 @@ import {
 import { planFloat8 } from "./plan-float8.ts";
 import { forecasts, forecastWarnings } from "./plan-forecast.ts";
 import { type Layout, layOut, type PlannedShard, type PlanStep } from "./plan-layout.ts";
+import { estimateMemory, type MemoryEstimate } from "./plan-memory.ts";
 import { DEFAULT_CHOICES, type MergeChoices, type RecipeChoices } from "./recipe.ts";
 import { chooseTokenizer, missingTokenizer, type TokenizerChoice, tokenizerProblems } from "./tokenizer.ts";
 
@@ -84,6 +86,8 @@ export interface MergePlan {
   readonly leftOut: readonly string[];
   /** One for each source. */
   readonly coverage: readonly Coverage[];
+  /** From above; `memoryOf` gives it for a number of threads. */
+  readonly memory: MemoryEstimate;
   readonly bytesToRead: number;
   readonly bytesToWrite: number;
   /** Every reason to refuse; empty for a plan that can run. */
@@ -116,6 +120,17 @@ export function planMerge(request: PlanRequest): MergePlan {
   const factors = sources.map(({ facts }) => tensorsByName(facts.weights));
   const expected = forecasts(layout.steps, tensors, factors);
   const { steps, shards, unused } = layout;
+  const refusals = [
+    ...inputProblems(base, model.quantMethod),
+    ...change.problems,
+    ...notFinite(adapter),
+    ...ids.refusals,
+    ...sources.flatMap((source) => pinProblems(source)),
+    ...pinProblems(base),
+    ...(request.strictBase ? identity : []),
+  ];
+  const shapes = (leaf: Leaf) =>
+    (leaf.op === "base" ? tensors : factors[leaf.source]!).get(leaf.tensor)!.shape;
   return {
     steps,
     shards,
@@ -134,17 +149,11 @@ export function planMerge(request: PlanRequest): MergePlan {
     })),
     leftOut: change.leftOut,
     coverage: change.coverage,
+    // Operands of a refused change need not fit each other.
+    memory: estimateMemory(refusals.length === 0 ? steps : [], shapes),
     bytesToRead: sum(base.facts.weights) + sum(adapter.facts.weights) + sum(files),
     bytesToWrite: sum(shards) + sum(files),
-    refusals: [
-      ...inputProblems(base, model.quantMethod),
-      ...change.problems,
-      ...notFinite(adapter),
-      ...ids.refusals,
-      ...sources.flatMap((source) => pinProblems(source)),
-      ...pinProblems(base),
-      ...(request.strictBase ? identity : []),
-    ],
+    refusals,
     warnings: [
       ...change.warnings,
       ...(request.strictBase ? [] : identity),

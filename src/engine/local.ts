@@ -9,6 +9,7 @@ import { type MergePlan, planMerge } from "../core/plan.ts";
 import { type MergeChoices, recipeChoices } from "../core/recipe.ts";
 import type { InputHint } from "../core/record.ts";
 import { discardAbandoned, requireOutside, stagingBeside } from "../storage/beside.ts";
+import { recallDigests } from "../storage/digest-cache.ts";
 import { type ModelFolder, readModelFolder } from "../storage/model-folder.ts";
 import { exists, outputExists } from "../storage/staging.ts";
 import { digestCheckpoint } from "./digest.ts";
@@ -35,15 +36,15 @@ export interface LocalPlan {
 /**
  * Reads two folders and plans their merge. The adapter's tensors are read once, for their digests and so that NaN is
  * refused by the plan; the base's only where `digestBase` asks for it (a merge reads them anyway), or a tied pair is
- * stored twice.
+ * stored twice. With `cache`, files that did not change since they were digested are not read again.
  * @throws NOT_FOUND, NOT_A_MODEL, NOT_AN_ADAPTER, BAD_FILE, …; a plan with refusals is returned
  */
 export async function* planLocal(
   request: LocalMerge,
   options: EngineOptions & { readonly digestBase?: boolean },
 ): AsyncGenerator<EngineEvent, LocalPlan> {
-  const base = await locate(request.base);
-  const adapter = await locate(request.adapter);
+  const base = await recalled(await locate(request.base), options);
+  const adapter = await recalled(await locate(request.adapter), options);
   if (adapter.facts.kind !== "adapter") {
     throw new AppError(
       "NOT_AN_ADAPTER",
@@ -63,6 +64,11 @@ export async function* planLocal(
   });
   const warnings = [...base.notices, ...adapter.notices, ...plan.warnings];
   return { base: digestedBase, adapter: digestedAdapter, plan: { ...plan, warnings } };
+}
+
+/** The folder with the digests that are remembered of its files, where they did not change since. */
+async function recalled(found: ModelFolder, { cache }: EngineOptions): Promise<ModelFolder> {
+  return cache === undefined ? found : { ...found, facts: await recallDigests(cache, found.facts) };
 }
 
 const locate = (folder: string): Promise<ModelFolder> => readModelFolder(folder, { roots: null });
@@ -121,7 +127,9 @@ export async function* prepareVerify(
     record.hints.sources[0] ?? {},
     record.recipe.sources[0]!.version,
   );
-  const planned = yield* planLocal({ base, adapter, choices: recipeChoices(record.recipe) }, options);
+  // What is remembered may be wrong, and whether it is, is the question.
+  const { cache: _, ...uncached } = options;
+  const planned = yield* planLocal({ base, adapter, choices: recipeChoices(record.recipe) }, uncached);
   return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged, record };
 }
 

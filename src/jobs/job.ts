@@ -17,6 +17,7 @@ import {
 } from "../registry/jobs.ts";
 import type { Delivery, QUEUE_OF } from "../registry/queue.ts";
 import { follow } from "./follow.ts";
+import type { MemoryBudget } from "./memory.ts";
 import { withPatience } from "./patience.ts";
 
 export interface JobSettings {
@@ -24,6 +25,8 @@ export interface JobSettings {
   readonly home: string;
   readonly importRoots: readonly string[];
   readonly threads: number;
+  /** Bytes that all merges of this worker may take together. */
+  readonly memory: number;
   readonly failpoint: Failpoint | null;
 }
 
@@ -34,6 +37,7 @@ export interface JobContext {
   readonly registry: RegistryContext;
   readonly settings: JobSettings;
   readonly log: { readonly info: Tell; readonly warn: Tell; readonly error: Tell };
+  readonly memory: MemoryBudget;
   /** Names this worker in events: host and process id. */
   readonly workerId: string;
   /** Aborted when the worker stops; jobs are then handed back to the queue. */

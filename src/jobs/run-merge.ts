@@ -22,8 +22,12 @@ import {
 } from "../storage/merged-folder.ts";
 import { discard, exists, requireUnchanged } from "../storage/staging.ts";
 import type { JobDefinition, JobRun } from "./job.ts";
+import { withinMemory } from "./memory.ts";
 
 type Made = Pick<MergeOutcome, "facts" | "digests" | "report" | "recipeDigest">;
+
+/** Merges at once, as far as the memory goes; a small one need not wait for a large one. */
+const AT_ONCE = 4;
 
 /**
  * Executes a merge into `$GRAFTWORK_HOME/merged/<merge id>` and records the version. A folder that an interrupted
@@ -31,7 +35,7 @@ type Made = Pick<MergeOutcome, "facts" | "digests" | "report" | "recipeDigest">;
  */
 export const runMerge: JobDefinition = {
   kind: "RUN_MERGE",
-  concurrency: 1,
+  concurrency: AT_ONCE,
   handle: async (run) => {
     const work = await run.patiently(() => loadMergeWork(run.registry.db, mergeOf(run)));
     const { output } = placeOf(run);
@@ -140,19 +144,18 @@ async function execute(run: JobRun, work: MergeWork): Promise<Made> {
     immutable: isMergedFolder(home, location),
   });
   const hint = ({ location, label }: LoadedVersion) => ({ path: location, ref: label });
-  return await run.follow(
-    executeMerge(
-      {
-        plan,
-        base: locate(base),
-        sources: sources.map(locate),
-        ...placeOf(run),
-        weights: sources.map((source) => source.weight),
-        recipe,
-        earlier: await earlierStagings(home, work.merge.id, run.claim.attempt),
-        hints: { base: hint(base), sources: sources.map(hint) },
-      },
-      run.engine,
-    ),
+  const input = {
+    plan,
+    base: locate(base),
+    sources: sources.map(locate),
+    ...placeOf(run),
+    weights: sources.map((source) => source.weight),
+    recipe,
+    earlier: await earlierStagings(home, work.merge.id, run.claim.attempt),
+    hints: { base: hint(base), sources: sources.map(hint) },
+  };
+  const waiting = (message: string) => run.emit({ type: "progress-note", data: { message } });
+  return await withinMemory({ ...run, waiting }, plan.memory, (engine) =>
+    run.follow(executeMerge(input, engine)),
   );
 }

@@ -8,6 +8,7 @@ import { planLoaded } from "../registry/merge-plan.ts";
 import { loadMergeWork, type MergeWork, recordVerify } from "../registry/merges.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
 import type { JobDefinition } from "./job.ts";
+import { withinMemory } from "./memory.ts";
 
 /** Derives a merged version again from its inputs and compares recorded, stored and derived digests. */
 export const verifyMerge: JobDefinition = {
@@ -21,21 +22,17 @@ export const verifyMerge: JobDefinition = {
     if (version === null) throw new Error(`merge ${mergeId} has no version`);
     const { plan } = planLoaded({ base, sources, choices: recipeChoices(recipe), strictBase: false });
     const locate = ({ location, facts }: LoadedVersion) => ({ folder: location, facts });
-    const report = await run.follow(
-      runVerify(
-        {
-          plan,
-          base: locate(base),
-          sources: sources.map(locate),
-          // Read afresh: whether the files are still what was recorded is the question.
-          merged: {
-            folder: version.location,
-            facts: await readCheckpoint(version.location, { roots: null }),
-          },
-          record: recordOf(work, version),
-        },
-        run.engine,
-      ),
+    const input = {
+      plan,
+      base: locate(base),
+      sources: sources.map(locate),
+      // Read afresh: whether the files are still what was recorded is the question.
+      merged: { folder: version.location, facts: await readCheckpoint(version.location, { roots: null }) },
+      record: recordOf(work, version),
+    };
+    const waiting = (message: string) => run.emit({ type: "progress-note", data: { message } });
+    const report = await withinMemory({ ...run, waiting }, plan.memory, (engine) =>
+      run.follow(runVerify(input, engine)),
     );
     const verdict = report.verdict === "IDENTICAL" ? "PASSED" : "FAILED";
     await run.patiently(() => recordVerify(run.registry, run.claim, { verdict, report }));

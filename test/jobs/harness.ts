@@ -22,7 +22,7 @@ export interface Harness {
   readonly home: string;
   /** An allowed import root, besides the demo. */
   readonly root: string;
-  readonly jobContext: Omit<JobContext, "workerId" | "stopping">;
+  readonly jobContext: Omit<JobContext, "workerId" | "stopping" | "memory">;
   /** Waits for a job to end; with its events. */
   end(jobId: string): ReturnType<typeof readEnded>;
   /** Imports and returns the ended job. */
@@ -45,7 +45,7 @@ export async function startHarness(
   const home = join(folder, "home");
   const root = join(folder, "models");
   const registry: RegistryContext = { db: test.db, pool: test.pool, queue, now: () => new Date() };
-  const settings = { home, importRoots: [DEMO, root], threads: 2, failpoint: null };
+  const settings = { home, importRoots: [DEMO, root], threads: 2, memory: 2_000_000_000, failpoint: null };
   const jobContext = { registry, settings, log: quiet };
   const worker = options.worker ? await startWorker(jobContext) : null;
   const ctx: ViewerContext = { ...registry, viewer: await admin(registry) };

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { importVersion } from "../../src/jobs/import-version.ts";
 import { type JobDefinition, runDelivery } from "../../src/jobs/job.ts";
+import { MemoryBudget } from "../../src/jobs/memory.ts";
 import { runMerge } from "../../src/jobs/run-merge.ts";
 import { sweepMerged } from "../../src/jobs/sweep.ts";
 import { cancelJob, claimJob } from "../../src/registry/jobs.ts";
@@ -25,7 +26,7 @@ afterAll(() => graft.close());
 
 async function deliver(definition: JobDefinition, jobId: string): Promise<void> {
   const { signal } = new AbortController();
-  const ctx = { ...graft.jobContext, workerId: "test", stopping: signal };
+  const ctx = { ...graft.jobContext, workerId: "test", stopping: signal, memory: new MemoryBudget(1e9) };
   await runDelivery(ctx, definition, { jobId, signal, retriesLeft: 1 });
 }
 
