@@ -2,7 +2,7 @@ import type { LocatedTensor } from "../checkpoint.ts";
 import type { Finding } from "../errors.ts";
 import { attentionProblems, attentionTargets, isAttention, isInAttention } from "./attention.ts";
 import { expertTargets, isOfParameters, missingParameters, parameterModules } from "./experts.ts";
-import type { AdapterInput, ParsedAdapter } from "./index.ts";
+import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
 import { type LoraConfig, loraConfigProblems, readLoraConfig } from "./lora-config.ts";
 import { embeddingTargets, layerTargets } from "./lora-layers.ts";
 import { baseProblem, finding, isFinding, LORA_PART, type LoraModule, type Made } from "./lora-parts.ts";
@@ -48,6 +48,7 @@ export function parseLora(input: AdapterInput): ParsedAdapter {
     ...disagreements.filter(({ code }) => code !== "NO_TARGET"),
     ...missingParameters({ input, config, modules: grouped.modules }),
     ...attentionProblems(input, grouped.modules),
+    ...ambiguities(targets),
   );
   return { targets, problems, warnings, ignored: ignoredTensors(config, grouped.modules) };
 }
@@ -57,6 +58,18 @@ function unstated({ targets }: LoraConfig, modules: ReadonlyMap<string, Parts>):
   if (targets !== null || modules.size === 0) return [];
   const message = "adapter_config.json names no target_modules: every factor in the file was taken as meant.";
   return [{ code: "TARGETS_UNSTATED", subject: "target_modules", message }];
+}
+
+/** Two modules of the adapter that mean one tensor of the base: which of the two changes is right is a guess. */
+function ambiguities(targets: readonly AdapterTarget[]): Finding[] {
+  const taken = new Map<string, string>();
+  return targets.flatMap(({ tensor, module }) => {
+    const other = taken.get(tensor);
+    taken.set(tensor, module);
+    if (other === undefined) return [];
+    const sentence = ` and module ${other} of the adapter both mean the base tensor "${tensor}". Rename the adapter's keys to the base's own names`;
+    return [finding("AMBIGUOUS_NAME", module, sentence)];
+  });
 }
 
 /** Layers that PEFT adapts: linear ones, embeddings, convolutions, and attention with fused projections. */
