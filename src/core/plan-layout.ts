@@ -78,9 +78,9 @@ export function layOut(request: LayoutRequest): Layout {
   const byTensor = new Map(targets.map((target) => [target.tensor, target]));
   const places = new Map(weights.map((file) => [file.path, [] as Place[]]));
   const outputs: ReadonlyMap<string, string> =
-    tensors ??
-    new Map([...base.keys()].filter((name) => !request.dropped.has(name)).map((name) => [name, name]));
+    tensors ?? new Map([...base.keys()].map((name) => [name, name]));
   for (const [tensor, from] of outputs) {
+    if (request.dropped.has(from)) continue;
     const input = base.get(from)!;
     places
       .get(input.file)!

@@ -1,3 +1,4 @@
+import { classifierOf } from "./adapters/classifier.ts";
 import { type AdapterInput, type AdapterTarget, parseAdapter } from "./adapters/index.ts";
 import { compileSelection } from "./adapters/module-names.ts";
 import { settleTies, vocabularyChange } from "./adapters/ties.ts";
@@ -195,17 +196,25 @@ function planChange({ base, sources }: PlanRequest, context: ChangeContext) {
   // After include and exclude: a side of a tied pair that is left out stays as it is.
   const start = parsed[0]?.start ?? null;
   const tied = settleTies({ targets: chosen.taken, base: tensors, model, ties: choices.ties, start });
+  const classifier = classifierOf({
+    adapter: sources[0]!.facts.config,
+    config: base.facts.config,
+    base: tensors,
+    model,
+    targets: tied.targets,
+  });
   const float8 = planFloat8(tied.targets, tensors, { config: base.facts.config, dtype: choices.dtype });
   return {
     targets: float8.targets,
     tensors: parsed[0]?.tensors ?? null,
-    dropped: float8.dropped,
+    dropped: new Set([...float8.dropped, ...classifier.dropped]),
     leftOut: chosen.leftOut,
     coverage: inputs.map((input, i) => coverageOf(input, parsed[i]!)),
     config: {
       ...Object.assign({}, ...parsed.map((p) => p.config ?? {})),
       ...tied.config,
       ...vocabularyChange(tied.targets, tensors),
+      ...classifier.config,
       ...float8.config,
     },
     problems: [...problems, ...tied.problems, ...float8.problems],

@@ -253,13 +253,16 @@ describe("replicated layers in a plan", () => {
   });
 });
 
-describe("modules that the base lacks, in a plan", () => {
-  it("come last, in one file without an index", async () => {
-    const score: TestTensor = { name: key("score.weight"), dtype: "F32", shape: [3, 4] };
-    const result = await plan({
-      adapter: [...Q_FACTORS, score],
-      adapterConfig: { task_type: "SEQ_CLS", modules_to_save: ["classifier", "score"] },
-    });
+describe("the head of a classifier, in a plan for a language model", () => {
+  const scores = (rows: number): TestTensor => ({
+    name: key("score.weight"),
+    dtype: "F32",
+    shape: [rows, 4],
+  });
+  const adapterConfig = { task_type: "SEQ_CLS", modules_to_save: ["classifier", "score"] };
+
+  it("comes last, in one file without an index, in the place of the head over the vocabulary", async () => {
+    const result = await plan({ adapter: [...Q_FACTORS, scores(3)], adapterConfig });
     expect(codes(result.refusals)).toEqual([]);
     expect(result.steps.at(-1)).toMatchObject({
       tensor: "score.weight",
@@ -267,8 +270,25 @@ describe("modules that the base lacks, in a plan", () => {
       input: null,
       bytes: 24,
     });
+    expect(placed(result).map(([tensor]) => tensor)).not.toContain("lm_head.weight");
+    expect(result.unused.map(({ name }) => name)).toEqual(["lm_head.weight"]);
     const [shard] = result.shards;
     expect(shard!.size).toBe(shard!.dataStart + result.steps.reduce((sum, { bytes }) => sum + bytes, 0));
     expect(result.files.map(({ path }) => path)).toEqual(["config.json"]);
+  });
+
+  it("makes a classifier of it, with a label for each row", async () => {
+    const three = configOf(await plan({ adapter: [...Q_FACTORS, scores(3)], adapterConfig }));
+    expect(three.architectures).toEqual(["LlamaForSequenceClassification"]);
+    expect(three.id2label).toEqual({ "0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2" });
+    const two = configOf(await plan({ adapter: [...Q_FACTORS, scores(2)], adapterConfig }));
+    expect([two.architectures, two.id2label]).toEqual([["LlamaForSequenceClassification"], undefined]);
+  });
+
+  it("does neither where it is left out", async () => {
+    const exclude = { modules: ["score"], layers: null };
+    const result = await plan({ adapter: [...Q_FACTORS, scores(3)], adapterConfig, choices: { exclude } });
+    expect(placed(result).map(([tensor]) => tensor)).toContain("lm_head.weight");
+    expect(configOf(result)).toEqual(CONFIG);
   });
 });
