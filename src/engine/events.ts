@@ -1,5 +1,5 @@
 import type { Finding } from "../core/errors.ts";
-import type { Timings } from "./tensor-runner.ts";
+import type { Timings } from "./task-io.ts";
 
 export type Stage = "digest" | "merge" | "check" | "sync" | "verify";
 

@@ -2,6 +2,7 @@ import { fileURLToPath } from "node:url";
 import type { MergeableDtype } from "../core/dtype.ts";
 import { AppError } from "../core/errors.ts";
 import { readSmallFile } from "../storage/tensor-io.ts";
+import type { Exports, Merge } from "./kernel-exports.ts";
 
 /** First byte of WASM memory that is free for callers; the kernels keep their own few hundred bytes below it. */
 export const HEAP_START = 65_536;
@@ -10,31 +11,6 @@ export const PANEL_COLUMNS = 16;
 const PAGE_BYTES = 65_536;
 /** Where the statistics kernels put their three doubles: below HEAP_START, above the module's own data. */
 const STATS_AT = 32_768;
-
-type Unary = (source: number, target: number, elements: number) => void;
-type Merge = (w: number, rows: number, cols: number, a: number, b: number, rank: number, s: number) => number;
-
-/** What the module in src/engine/wasm exports. */
-interface Exports {
-  widenBf16: Unary;
-  widenF16: Unary;
-  widenF32: Unary;
-  roundBf16: Unary;
-  roundF16: Unary;
-  roundF32: Unary;
-  statsBf16: (at: number, elements: number, out: number) => void;
-  statsF16: (at: number, elements: number, out: number) => void;
-  statsF32: (at: number, elements: number, out: number) => void;
-  packRow: (source: number, target: number, cols: number, k: number, rank: number) => void;
-  mergeBf16: Merge;
-  mergeF16: Merge;
-  mergeF32: Merge;
-  mergeBf16Emulated: Merge;
-  mergeF16Emulated: Merge;
-  mergeF32Emulated: Merge;
-  relaxedMadd: (a: number, b: number, c: number) => number;
-  emulatedMadd: (a: number, b: number, c: number) => number;
-}
 
 /** Over the finite elements of a tile; sums of tiles make a tensor's. */
 export interface TileStats {
@@ -60,6 +36,8 @@ export interface MergeTileInput {
   readonly rank: number;
   /** Rounded to float32 before use. */
   readonly scale: number;
+  /** The change is rounded to the dtype before it is added. */
+  readonly roundFirst?: boolean;
 }
 
 /** Compiles the kernels once a process; the module can be sent to worker threads. */
@@ -85,13 +63,14 @@ export class Kernels {
   /** Whether merges use the processor's fused multiply-add; otherwise the emulation, same bits, slower. */
   readonly fused: boolean;
   readonly #memory = new WebAssembly.Memory({ initial: 2, maximum: 65_536 });
-  readonly #wasm: Exports;
+  /** The functions of the module, on positions in this memory. */
+  readonly wasm: Exports;
   #view: Uint8Array<ArrayBuffer>;
 
   /** @param options.emulateFma use the emulation even where the processor fuses (for tests) */
   constructor(module: WebAssembly.Module, options: { emulateFma?: boolean } = {}) {
     const instance = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
-    this.#wasm = instance.exports as unknown as Exports;
+    this.wasm = instance.exports as unknown as Exports;
     this.#view = new Uint8Array(this.#memory.buffer);
     this.fused = !options.emulateFma && this.#probeFused();
   }
@@ -102,12 +81,12 @@ export class Kernels {
    */
   #probeFused(): boolean {
     const x = 1 + 2 ** -12;
-    return this.#wasm.relaxedMadd(x, x, -(1 + 2 ** -11)) === 2 ** -24;
+    return this.wasm.relaxedMadd(x, x, -(1 + 2 ** -11)) === 2 ** -24;
   }
 
   /** a·b + c in float32 with one rounding, as the merge kernels compute it. */
   fma(a: number, b: number, c: number): number {
-    return this.fused ? this.#wasm.relaxedMadd(a, b, c) : this.#wasm.emulatedMadd(a, b, c);
+    return this.fused ? this.wasm.relaxedMadd(a, b, c) : this.wasm.emulatedMadd(a, b, c);
   }
 
   /**
@@ -136,22 +115,22 @@ export class Kernels {
 
   /** Stored elements at `source` → float32 at `target`; exact. The two regions do not overlap. */
   widen(dtype: MergeableDtype, source: number, target: number, elements: number): void {
-    if (dtype === "BF16") this.#wasm.widenBf16(source, target, elements);
-    else if (dtype === "F16") this.#wasm.widenF16(source, target, elements);
-    else this.#wasm.widenF32(source, target, elements);
+    if (dtype === "BF16") this.wasm.widenBf16(source, target, elements);
+    else if (dtype === "F16") this.wasm.widenF16(source, target, elements);
+    else this.wasm.widenF32(source, target, elements);
   }
 
   /** float32 at `source` → stored elements at `target`, to nearest, ties to even; every NaN becomes the one quiet NaN. */
   round(dtype: MergeableDtype, source: number, target: number, elements: number): void {
-    if (dtype === "BF16") this.#wasm.roundBf16(source, target, elements);
-    else if (dtype === "F16") this.#wasm.roundF16(source, target, elements);
-    else this.#wasm.roundF32(source, target, elements);
+    if (dtype === "BF16") this.wasm.roundBf16(source, target, elements);
+    else if (dtype === "F16") this.wasm.roundF16(source, target, elements);
+    else this.wasm.roundF32(source, target, elements);
   }
 
   stats(dtype: MergeableDtype, at: number, elements: number): TileStats {
-    if (dtype === "BF16") this.#wasm.statsBf16(at, elements, STATS_AT);
-    else if (dtype === "F16") this.#wasm.statsF16(at, elements, STATS_AT);
-    else this.#wasm.statsF32(at, elements, STATS_AT);
+    if (dtype === "BF16") this.wasm.statsBf16(at, elements, STATS_AT);
+    else if (dtype === "F16") this.wasm.statsF16(at, elements, STATS_AT);
+    else this.wasm.statsF32(at, elements, STATS_AT);
     const [absmax, squares, finite] = new Float64Array(this.#memory.buffer, STATS_AT, 3);
     return { absmax: absmax!, squares: squares!, finite: finite! };
   }
@@ -169,7 +148,7 @@ export class Kernels {
     rank: number;
   }): void {
     for (let i = 0; i < rows.rows; i++) {
-      this.#wasm.packRow(rows.source + i * rows.cols * 4, rows.target, rows.cols, rows.k + i, rows.rank);
+      this.wasm.packRow(rows.source + i * rows.cols * 4, rows.target, rows.cols, rows.k + i, rows.rank);
     }
   }
 
@@ -179,15 +158,19 @@ export class Kernels {
    * @returns how many elements have other bits than before
    */
   merge(tile: MergeTileInput): number {
-    const { dtype, weights, rows, cols, panels, factors, rank, scale } = tile;
-    return this.#mergeFor(dtype)(weights, rows, cols, panels, factors, rank, scale);
+    const { weights, rows, cols, panels, factors, rank, scale } = tile;
+    return this.#mergeFor(tile)(weights, rows, cols, panels, factors, rank, scale);
   }
 
-  #mergeFor(dtype: MergeableDtype): Merge {
-    const wasm = this.#wasm;
-    if (dtype === "BF16") return this.fused ? wasm.mergeBf16 : wasm.mergeBf16Emulated;
-    if (dtype === "F16") return this.fused ? wasm.mergeF16 : wasm.mergeF16Emulated;
-    return this.fused ? wasm.mergeF32 : wasm.mergeF32Emulated;
+  #mergeFor({ dtype, roundFirst = false }: MergeTileInput): Merge {
+    const { wasm, fused } = this;
+    if (dtype === "F32") return fused ? wasm.mergeF32 : wasm.mergeF32Emulated;
+    if (dtype === "BF16") {
+      if (roundFirst) return fused ? wasm.mergeBf16First : wasm.mergeBf16FirstEmulated;
+      return fused ? wasm.mergeBf16 : wasm.mergeBf16Emulated;
+    }
+    if (roundFirst) return fused ? wasm.mergeF16First : wasm.mergeF16FirstEmulated;
+    return fused ? wasm.mergeF16 : wasm.mergeF16Emulated;
   }
 }
 

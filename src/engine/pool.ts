@@ -7,7 +7,7 @@ import type { Recipe } from "../core/recipe.ts";
 import { Agenda } from "./agenda.ts";
 import { compileKernels } from "./kernels.ts";
 import type { SampledTensor, SampleTask } from "./sample.ts";
-import type { Timings } from "./tensor-runner.ts";
+import type { Timings } from "./task-io.ts";
 
 /** The bytes of one tensor in a file; offset and length count from the file's start, in bytes. */
 export interface TensorRange {

@@ -4,7 +4,8 @@ import { copyWhole, diskOfSize, OpenFiles } from "../storage/tensor-io.ts";
 import { Kernels } from "./kernels.ts";
 import type { FromWorker, ToWorker, Work, WorkerSetup, WorkResult } from "./pool.ts";
 import { sampleTensor } from "./sample.ts";
-import { Stopped, TensorRunner } from "./tensor-runner.ts";
+import { Stopped } from "./task-io.ts";
+import { TensorRunner } from "./tensor-runner.ts";
 
 /** Milliseconds between two reports of progress from one thread. */
 const REPORT_EVERY = 100;

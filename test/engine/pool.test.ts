@@ -355,6 +355,8 @@ describe("what goes wrong", () => {
     const { task } = mergeTask({ name: "odd", ...shape });
     const [b, a] = task.program!.leaves as [ProgramLeaf, ProgramLeaf];
     const program = { ...task.program!, leaves: [b, { ...a, shape: [2, 19] }] };
-    await expect(run([{ ...task, program }])).rejects.toThrow(/odd: shape \[6,20\]/);
+    await expect(run([{ ...task, program }])).rejects.toThrow(
+      /odd: source 0 a has 160 bytes for the shape \[2,19\]/,
+    );
   });
 });

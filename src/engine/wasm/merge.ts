@@ -225,7 +225,7 @@ export function mergeTile<T, M, F>(w: usize, rows: usize, cols: usize, a: usize,
   const panelBytes = rank * PANEL * 4;
   const wide = PANEL * width<T>();
   const panels = cols / PANEL;
-  const group = max<usize>(1, GROUP_BYTES / panelBytes);
+  const group = max<usize>(1, GROUP_BYTES / max<usize>(1, panelBytes));
   let changed = 0;
   for (let first: usize = 0; first < panels; first += group) {
     const count = min(group, panels - first);

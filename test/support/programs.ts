@@ -1,0 +1,125 @@
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DTYPE_BITS, elementCount, type MergeableDtype, widen } from "../../src/core/dtype.ts";
+import { evaluate } from "../../src/core/evaluate.ts";
+import { type Expr, type Leaf, leafKey, leaves } from "../../src/core/expr.ts";
+import { arithmeticOf, roundToBits, storedBits } from "../../src/core/numerics.ts";
+import type { Recipe } from "../../src/core/recipe.ts";
+import type { Kernels } from "../../src/engine/kernels.ts";
+import type { ProgramLeaf, TensorResult, TensorTask } from "../../src/engine/pool.ts";
+import { TensorRunner } from "../../src/engine/tensor-runner.ts";
+import { toBytes } from "./canonical.ts";
+
+/** Stored tensors of an example, by the keys of their leaves. */
+export type Tensors = Map<
+  string,
+  { dtype: MergeableDtype; shape: readonly number[]; bytes: Uint8Array<ArrayBuffer> }
+>;
+
+export function sha(bytes: Uint8Array): string {
+  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}
+
+/** Stores numbers in a type. */
+export function stored(dtype: MergeableDtype, shape: readonly number[], value: (i: number) => number) {
+  const bits = Array.from({ length: elementCount(shape) }, (_, i) => roundToBits(dtype, value(i)));
+  return { dtype, shape, bytes: Uint8Array.from(toBytes(dtype, bits)) };
+}
+
+export interface Example {
+  readonly expr: Expr;
+  readonly shape: readonly number[];
+  readonly dtype: MergeableDtype;
+  readonly tensors: Tensors;
+  readonly numerics?: Recipe["numerics"];
+  /** Key of the leaf that is the input; default `base w`, where there is one. */
+  readonly input?: string;
+}
+
+/** The task of an example, its tensors in one file of a folder, each at an odd offset. */
+export function taskOf(example: Example, folder: string, name = "t"): TensorTask {
+  const { expr, shape, dtype, tensors, numerics = "peft-1", input = "base w" } = example;
+  const path = join(folder, `${name}.in`);
+  const parts: Uint8Array[] = [];
+  let at = 0;
+  const located = new Map<string, ProgramLeaf>();
+  for (const [key, { bytes, ...rest }] of tensors) {
+    parts.push(new Uint8Array(3), bytes);
+    located.set(key, {
+      key,
+      path,
+      offset: at + 3,
+      bytes: bytes.byteLength,
+      digest: sha(bytes),
+      dtype: rest.dtype,
+      shape: rest.shape,
+    });
+    at += 3 + bytes.byteLength;
+  }
+  writeFileSync(path, Buffer.concat(parts));
+  const output = join(folder, `${name}.out`);
+  writeFileSync(output, "");
+  return {
+    name,
+    dtype,
+    shape,
+    input: located.get(input) ?? null,
+    ...(located.has(input) && { expectDigest: located.get(input)!.digest! }),
+    program: {
+      expr,
+      numerics,
+      leaves: leaves(expr)
+        .map((leaf) => located.get(leafKey(leaf))!)
+        .filter((leaf) => leaf.key !== input),
+    },
+    output: { path: output, offset: 0 },
+  };
+}
+
+/** Stored bits of the slow interpreter's value; every NaN is the one quiet NaN that kernels store. */
+export function expectedBits({ expr, dtype, tensors, numerics = "peft-1" }: Example): number[] {
+  const lookup = (leaf: Leaf) => {
+    const tensor = tensors.get(leafKey(leaf))!;
+    return { shape: tensor.shape, values: widen(tensor.dtype, tensor.bytes) };
+  };
+  const { values } = evaluate(expr, { whole: lookup }, arithmeticOf(numerics, dtype));
+  const nan = { BF16: 0x7fc0, F16: 0x7e00, F32: 0x7fc00000 }[dtype];
+  return Array.from(values, (value) => (Number.isNaN(value) ? nan : storedBits(numerics, dtype, value)));
+}
+
+export interface Run {
+  readonly bits: number[];
+  readonly result: TensorResult;
+  readonly progress: number;
+}
+
+/** Runs a task on this thread. */
+export function runTask(task: TensorTask, kernels: Kernels, tileElements?: number): Run {
+  let progress = 0;
+  const runner = new TensorRunner(kernels, {
+    checkStopped: () => {},
+    advance: (bytes) => {
+      progress += bytes;
+    },
+    wrote: () => {},
+    tileElements,
+  });
+  try {
+    const result = runner.run(task);
+    const bytes = Uint8Array.from(readFileSync(task.output!.path));
+    const buffer = bytes.buffer;
+    const bits = Array.from(task.dtype === "F32" ? new Uint32Array(buffer) : new Uint16Array(buffer));
+    return { bits, result, progress };
+  } finally {
+    runner.close();
+  }
+}
+
+/** How many stored elements of two tensors of one type differ. */
+export function differing(dtype: MergeableDtype, one: Uint8Array, bits: readonly number[]): number {
+  const width = DTYPE_BITS[dtype] / 8;
+  const view = new DataView(one.buffer, one.byteOffset);
+  const at = (i: number) => (width === 4 ? view.getUint32(i * 4, true) : view.getUint16(i * 2, true));
+  return bits.filter((value, i) => value !== at(i)).length;
+}
