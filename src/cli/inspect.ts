@@ -86,11 +86,12 @@ function lines(folder: string, about: About): string[] {
 
 function adapterRows(adapter: AdapterSummary): string[][] {
   const { targetModules, settings } = adapter;
+  const method = adapter.format === "MLX" ? "LoRA, in MLX's format" : (adapter.peftType ?? "not stated");
   const targets = Array.isArray(targetModules)
     ? targetModules.join(", ")
     : String(targetModules ?? "not stated");
   return [
-    ["method", `${adapter.peftType ?? "not stated"}${adapter.useRslora ? ", rank-stabilised" : ""}`],
+    ["method", `${method}${adapter.useRslora ? ", rank-stabilised" : ""}`],
     ["trained on", adapter.baseModel ?? "not stated"],
     ["targets", targets],
     ...settings.map((s) => [

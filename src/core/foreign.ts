@@ -87,6 +87,12 @@ export function isMlxConfig(config: JsonObject): boolean {
   return foreignConfig(config) === "mlx";
 }
 
+/** The base that an adapter says it was trained on; `null` where it says nothing. */
+export function statedBase(config: JsonObject): string | null {
+  const stated = isMlxConfig(config) ? config.model : config.base_model_name_or_path;
+  return typeof stated === "string" && stated !== "" ? stated : null;
+}
+
 /** The refusal of a file of another ecosystem. */
 export function foreignFormat(format: ForeignFormat, where: string): Finding {
   const { name, instead } = ECOSYSTEMS[format];

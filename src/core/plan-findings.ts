@@ -2,6 +2,7 @@ import { readModelFacts } from "./arch.ts";
 import { type CheckpointFacts, CONFIG_FILE } from "./checkpoint.ts";
 import type { Finding } from "./errors.ts";
 import { isFloat8 } from "./float8.ts";
+import { statedBase } from "./foreign.ts";
 import type { PlanInput, PlanRequest } from "./plan.ts";
 import { FLOAT8_METHODS } from "./plan-float8.ts";
 import type { TokenizerChoice } from "./tokenizer.ts";
@@ -70,8 +71,8 @@ const lastPart = (path: string) =>
 export function baseIdentity({ base, sources }: PlanRequest): Finding[] {
   const findings: Finding[] = [];
   for (const { facts, label } of sources) {
-    const stated = facts.config.base_model_name_or_path;
-    if (typeof stated === "string" && stated !== "") {
+    const stated = statedBase(facts.config);
+    if (stated !== null) {
       const names = [base.label, readModelFacts(base.facts.config).nameOrPath ?? base.label].map(lastPart);
       if (!names.includes(lastPart(stated))) {
         findings.push({
@@ -121,8 +122,8 @@ const QUANTISED_NAME =
 /** An adapter says which base it was trained on; a quantised one is not the one that it is merged into. */
 export function quantisedTraining({ sources }: PlanRequest): Finding[] {
   return sources.flatMap(({ facts, label }) => {
-    const stated = facts.config.base_model_name_or_path;
-    if (typeof stated !== "string" || !QUANTISED_NAME.test(lastPart(stated))) return [];
+    const stated = statedBase(facts.config);
+    if (stated === null || !QUANTISED_NAME.test(lastPart(stated))) return [];
     return [
       {
         code: "QUANTISED_TRAINING_BASE",

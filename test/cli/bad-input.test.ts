@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { cli } from "../support/cli.ts";
 import { addHole, type RawTensor, readTensors, writeRaw, writeTensors } from "../support/tensor-files.ts";
+import { bytes, torchZip } from "../support/torch-file.ts";
 
 const FIXTURES = join(import.meta.dirname, "../fixtures");
 const MODELS = join(FIXTURES, "models");
@@ -215,13 +216,25 @@ const misfits: Bad[] = [
     damage: ({ base }) => editConfig(base, "config.json", { quantization_config: { quant_method: "gptq" } }),
   },
   {
-    what: "an adapter that is a pickle",
-    code: "NO_WEIGHTS",
-    says: /pickle/,
+    what: "a pickle that would run code",
+    code: "UNSAFE_PICKLE",
+    says: /names os\.system.*nothing was run/,
     damage: async ({ adapter }) => {
       await rm(factors(adapter));
-      await writeFile(join(adapter, "adapter_model.bin"), "x");
+      const pickle = bytes("\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.");
+      await writeFile(join(adapter, "adapter_model.bin"), torchZip([], pickle));
     },
+  },
+  {
+    what: "a LoRA of an image model's trainer",
+    code: "FOREIGN_FORMAT",
+    says: /kohya-ss/,
+    damage: editFactors((tensors) => {
+      for (const [name, tensor] of [...tensors]) {
+        tensors.delete(name);
+        tensors.set(`lora_unet_${name.replace("lora_A", "lora_down").replace("lora_B", "lora_up")}`, tensor);
+      }
+    }),
   },
   {
     what: "an output larger than the disk",
