@@ -172,7 +172,7 @@ const LAYER_NAMES: Readonly<Record<Layer, string>> = {
 const CONV1D = /\.(c_attn|q_attn|c_proj|c_fc)\.weight$/;
 
 const EMBEDDING =
-  /(^|\.)(embed_tokens|embed_positions|embed_in|wte|wpe|shared|(word|position|token_type|patch)_embeddings)\.weight$/;
+  /(^|\.)(embed_tokens|embed_positions|embed_in|wte|wpe|shared|(word|position|token_type)_embeddings)\.weight$/;
 
 /** What a weight belongs to, by its shape and name; `null` for a vector. */
 export function layerOf(weight: LocatedTensor, model: ModelFacts): Layer | null {
