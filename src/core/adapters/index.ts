@@ -137,9 +137,20 @@ function parserOf({ config, tensors }: AdapterInput): Parser | Finding {
   if (foreign) return foreignFormat(foreign, "adapter_config.json");
   const keys = foreignKeys(tensors.map(({ name }) => name));
   if (keys) return foreignFormat(keys, "the adapter's file");
+  const empty = tensors.filter(({ shape }) => shape.includes(0));
+  if (empty.length > 0 && 2 * empty.length >= tensors.length) return ungathered(empty[0]!.name, empty.length);
   const peftType = config.peft_type;
   if (typeof peftType !== "string") return badField("peft_type", peftType, "a string");
   return (Object.hasOwn(KINDS, peftType) ? KINDS[peftType] : undefined) ?? refuseKind(peftType);
+}
+
+/** DeepSpeed ZeRO-3 and FSDP keep a part of each parameter on each device; what one of them saves alone is empty. */
+function ungathered(example: string, count: number): Finding {
+  return {
+    code: "EMPTY_TENSORS",
+    subject: example,
+    message: `${count} adapter tensors (for example "${example}") have no elements: they were saved without being gathered from all devices (DeepSpeed ZeRO-3, FSDP). Save again with stage3_gather_16bit_weights_on_model_save, or convert the checkpoint with zero_to_fp32.py.`,
+  };
 }
 
 const MAX_EXPLAINED = 1000;
