@@ -18,7 +18,8 @@ const inModel = (...parts: string[]): Rule[] =>
 
 const LANGUAGE_MODEL: readonly Rule[] = [
   [/^language_model\.lm_head\./, "lm_head."],
-  [/^language_model\.model\./, "model.language_model."],
+  // Some releases of transformers wrote the level twice.
+  [/^language_model\.model\.(model\.)?/, "model.language_model."],
   [/^language_model\./, "model.language_model."],
 ];
 
@@ -58,9 +59,28 @@ const SELF_ATTENTION: readonly Rule[] = [
   [/\.attention\.output\.dense\./, ".attention.o_proj."],
 ];
 
+const ARIA_EXPERTS: readonly Rule[] = [
+  [/\.mlp\.experts\.fc1\.weight$/, ".mlp.experts.gate_up_proj"],
+  [/\.mlp\.experts\.fc2\.weight$/, ".mlp.experts.down_proj"],
+];
+
+const SEGFORMER: readonly Rule[] = [
+  [/(^|\.)encoder\.patch_embeddings\.(\d+)\./, "$1stages.$2.patch_embeddings."],
+  [/(^|\.)encoder\.block\.(\d+)\./, "$1stages.$2.blocks."],
+  [/(^|\.)encoder\.layer_norm\.(\d+)\./, "$1stages.$2.layer_norm."],
+  ...SELF_ATTENTION,
+  [/\.attention\.self\.sr\./, ".attention.sequence_reduction.sequence_reduction."],
+  [/\.attention\.self\.layer_norm\./, ".attention.sequence_reduction.layer_norm."],
+  [/\.mlp\.dense1\./, ".mlp.fc1."],
+  [/\.mlp\.dense2\./, ".mlp.fc2."],
+  [/\.layer_norm_1\./, ".layernorm_before."],
+  [/\.layer_norm_2\./, ".layernorm_after."],
+  [/^decode_head\.linear_c\./, "decode_head.linear_projections."],
+];
+
 const FAMILIES: readonly (readonly [types: string, rules: readonly Rule[]])[] = [
   [
-    "llava aria paligemma aya_vision got_ocr2 gemma3 internvl vipllava mistral3 pp_chart2table llava_next llava_next_video llava_onevision",
+    "llava paligemma aya_vision got_ocr2 gemma3 internvl vipllava mistral3 pp_chart2table llava_next llava_next_video llava_onevision",
     LLAVA,
   ],
   ["video_llava", [...LANGUAGE_MODEL, ...inModel("image_tower", "video_tower", "multi_modal_projector")]],
@@ -97,13 +117,9 @@ const FAMILIES: readonly (readonly [types: string, rules: readonly Rule[]])[] = 
       [/\.block_sparse_moe\.router\.layer\.weight$/, ".block_sparse_moe.router.weight"],
     ],
   ],
-  [
-    "aria_text",
-    [
-      [/\.mlp\.experts\.fc1\.weight$/, ".mlp.experts.gate_up_proj"],
-      [/\.mlp\.experts\.fc2\.weight$/, ".mlp.experts.down_proj"],
-    ],
-  ],
+  ["aria_text", ARIA_EXPERTS],
+  ["aria", [...LLAVA, ...ARIA_EXPERTS]],
+  ["segformer", SEGFORMER],
   ["gpt_neox", [[/^embed_out\./, "lm_head."]]],
   ["vit audio-spectrogram-transformer beit deit ijepa vit_mae vit_msn vivit", VIT],
   ["dinov2 dinov2_with_registers", DINOV2],

@@ -47,6 +47,20 @@ describe("a module's name in memory finds the checkpoint's tensor", () => {
     ["vit", "vit.layers.0.attention.q_proj", "vit.encoder.layer.0.attention.attention.query.weight"],
     ["vit", "layers.1.mlp.fc2", "vit.encoder.layer.1.output.dense.weight"],
     ["bert", "bert.encoder.layer.0.output.LayerNorm", "bert.encoder.layer.0.output.LayerNorm.gamma"],
+    // As transformers 5.18 names and saves them.
+    ["qwen2_audio", "model.language_model.layers.0.q", "language_model.model.model.layers.0.q.weight"],
+    ["mllama", "model.vision_model.patch_embedding", "vision_model.patch_embedding.weight"],
+    ["video_llava", "model.video_tower.layers.0.q", "video_tower.layers.0.q.weight"],
+    ["granite_speech", "model.encoder.input_linear", "encoder.input_linear.weight"],
+    ["granitemoe", "layers.0.block_sparse_moe.router", "layers.0.block_sparse_moe.router.layer.weight"],
+    ["phimoe", "layers.0.mlp.router", "layers.0.block_sparse_moe.gate.weight"],
+    ["dinov2", "encoder.layer.0.attention.q_proj", "encoder.layer.0.attention.attention.query.weight"],
+    ["swin", "layers.0.attention.q_proj", "layers.0.attention.self.query.weight"],
+    [
+      "segformer",
+      "segformer.stages.0.blocks.1.layernorm_before",
+      "segformer.encoder.block.0.1.layer_norm_1.weight",
+    ],
   ])("%s: %s is %s", (modelType, module, stored) => {
     const other = stored.replace(/^(\w+\.).*/, "$1other.thing.weight");
     expect(
