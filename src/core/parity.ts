@@ -176,7 +176,7 @@ function outcomeWarnings(outcomes: readonly TensorOutcome[]): Finding[] {
       message: `tensor "${o.tensor}" did not change: ${
         o.updateIsZero
           ? "its lora_B (or lora_A, or alpha) is zero, the adapter learnt nothing there"
-          : "every change is smaller than half the spacing of the stored type and was rounded away"
+          : "its new values are the base's, or every change is smaller than half the spacing of the stored type and was rounded away"
       }.`,
     }));
 }
