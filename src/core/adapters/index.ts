@@ -137,7 +137,8 @@ function parserOf({ config, tensors }: AdapterInput): Parser | Finding {
   if (foreign) return foreignFormat(foreign, "adapter_config.json");
   const keys = foreignKeys(tensors.map(({ name }) => name));
   if (keys) return foreignFormat(keys, "the adapter's file");
-  const empty = tensors.filter(({ shape }) => shape.includes(0));
+  // AdaLoRA prunes modules to no rank at all, and its parser knows which.
+  const empty = config.peft_type === "ADALORA" ? [] : tensors.filter(({ shape }) => shape.includes(0));
   if (empty.length > 0 && 2 * empty.length >= tensors.length) return ungathered(empty[0]!.name, empty.length);
   const peftType = config.peft_type;
   if (typeof peftType !== "string") return badField("peft_type", peftType, "a string");
