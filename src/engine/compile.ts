@@ -1,4 +1,4 @@
-import { type Dtype, isMergeable } from "../core/dtype.ts";
+import { type Dtype, MERGEABLE_DTYPES } from "../core/dtype.ts";
 import { leafKey } from "../core/expr.ts";
 import { FUNCTIONS } from "../core/functions.ts";
 import { gatherOf, isColumnKron, leadingRows } from "./compile-columns.ts";
@@ -20,6 +20,16 @@ export interface Compilation {
   readonly exact: boolean;
   /** Tiles are multiples of so many elements; default 1. */
   readonly unit?: number;
+}
+
+const NARROW: ReadonlySet<Dtype> = new Set([
+  ...MERGEABLE_DTYPES,
+  ...(["F8_E4M3", "F8_E5M2", "BOOL", "U8", "I8", "I16"] as const),
+]);
+
+/** Whether all numbers of a storage type are float32 numbers. */
+export function isNarrow(dtype: Dtype): boolean {
+  return NARROW.has(dtype);
 }
 
 /** Whether a program keeps its result in memory as a whole. */
@@ -130,7 +140,7 @@ class Compiler {
       case "source": {
         const key = leafKey(expr);
         const dtype = this.#of.dtypes.get(key)!;
-        return isMergeable(dtype) ? flat({ op: "read", leaf: key, dtype }) : null;
+        return isNarrow(dtype) ? flat({ op: "read", leaf: key, dtype }) : null;
       }
       case "add":
       case "sub":
@@ -348,7 +358,7 @@ class Compiler {
   }
 
   #computeWide({ expr, args }: Node): boolean {
-    if (expr.op === "base" || expr.op === "source") return !isMergeable(this.#of.dtypes.get(leafKey(expr))!);
+    if (expr.op === "base" || expr.op === "source") return !isNarrow(this.#of.dtypes.get(leafKey(expr))!);
     return MOVES.has(expr.op) && args.some((arg) => this.#isWide(arg));
   }
 }

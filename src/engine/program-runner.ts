@@ -1,9 +1,16 @@
 import type { Hash } from "node:crypto";
-import { DTYPE_BITS, elementCount, isMergeable, type MergeableDtype } from "../core/dtype.ts";
+import {
+  DTYPE_BITS,
+  type Dtype,
+  elementCount,
+  isMergeable,
+  type MergeableDtype,
+  widen,
+} from "../core/dtype.ts";
 import { leafKey } from "../core/expr.ts";
 import { arithmeticOf } from "../core/numerics.ts";
 import { EXACT_NUMERICS } from "../core/recipe.ts";
-import { compile } from "./compile.ts";
+import { compile, isNarrow } from "./compile.ts";
 import { Graph, type Node } from "./compile-graph.ts";
 import type { ProgramLeaf, TensorTask } from "./pool.ts";
 import type { Step, TileProgram } from "./program.ts";
@@ -23,7 +30,6 @@ import {
   type TaskIo,
   TILE_AT,
 } from "./task-io.ts";
-import { widened } from "./whole.ts";
 
 /** Output elements of a tile, where whole rows fit: its values stay in the second-level cache. */
 const TILE_ELEMENTS = 65_536;
@@ -210,7 +216,7 @@ export class ProgramRun {
     const { from, length } = step.span;
     const isTile = leaf === this.#task.input && from === 0 && length === step.count;
     if (this.#inputAt !== null && isTile) {
-      kernels.widen(step.dtype, this.#inputAt, to, count);
+      this.#widen(step.dtype, this.#inputAt, to, count);
       return;
     }
     const hash = this.#hashes.get(step) ?? null;
@@ -220,8 +226,17 @@ export class ProgramRun {
       const some = Math.min(most, count - done);
       this.#io.read(leaf, (first + done) * width, this.#rawAt, some * width);
       this.#io.hash(hash, this.#rawAt, some * width);
-      kernels.widen(step.dtype, this.#rawAt, to + done * kernels.width, some);
+      this.#widen(step.dtype, this.#rawAt, to + done * kernels.width, some);
     }
+  }
+
+  #widen(dtype: Dtype, from: number, to: number, count: number): void {
+    const { kernels } = this.#machine;
+    if (isMergeable(dtype)) kernels.widen(dtype, from, to, count);
+    else
+      kernels
+        .view(to, count)
+        .set(widen(dtype, this.#io.kernels.bytes(from, (count * DTYPE_BITS[dtype]) / 8)));
   }
 
   /** All of a leaf, checked. */
@@ -230,32 +245,32 @@ export class ProgramRun {
     const { kernels } = this.#machine;
     const { dtype, shape } = leaf;
     const isInput = leaf === this.#task.input;
-    const bytes = isMergeable(dtype) ? null : new Uint8Array(leaf.bytes);
-    const values = kernels.array(bytes ? 0 : elementCount(shape));
+    const count = elementCount(shape);
+    const fits = isNarrow(dtype) || this.#exact;
+    const values = fits ? kernels.array(count) : new Float64Array(count);
     // The input is hashed beside the output.
     const task: Parameters<TaskIo["readThrough"]>[1] = isInput
       ? { name: this.#task.name, input: null, digests: "none" }
       : this.#task;
-    const { digest } = this.#io.readThrough(leaf, task, (at, size) => {
-      if (bytes) bytes.set(this.#io.kernels.bytes(TILE_AT, size), at);
-      else this.#widenInto(values, leaf, { at, size });
+    const width = DTYPE_BITS[dtype] / 8;
+    const { digest } = this.#io.readThrough(leaf, task, (at, bytes) => {
+      if (isMergeable(dtype)) this.#widenInto(values, dtype, { at: at / width, count: bytes / width });
+      else values.set(widen(dtype, this.#io.kernels.bytes(TILE_AT, bytes)), at / width);
     });
     if (!isInput) this.checked(leaf, digest);
-    return bytes ? widened(leaf, bytes) : { shape, values };
+    return { shape, values };
   }
 
   #widenInto(
     values: Value["values"],
-    { dtype }: ProgramLeaf,
-    { at, size }: { at: number; size: number },
+    dtype: MergeableDtype,
+    { at, count }: { at: number; count: number },
   ): void {
     const { kernels, arena } = this.#machine;
-    const width = DTYPE_BITS[dtype] / 8;
-    const count = size / width;
     arena.scoped(() => {
       const to = arena.take(count * kernels.width);
-      kernels.widen(dtype as MergeableDtype, TILE_AT, to, count);
-      values.set(kernels.view(to, count), at / width);
+      kernels.widen(dtype, TILE_AT, to, count);
+      values.set(kernels.view(to, count), at);
     });
   }
 

@@ -1,4 +1,4 @@
-import type { MergeableDtype } from "../core/dtype.ts";
+import type { Dtype } from "../core/dtype.ts";
 import type { NormOrder, SumOrder } from "../core/expr.ts";
 import type { Node } from "./compile-graph.ts";
 
@@ -38,7 +38,7 @@ export interface Prepared {
 
 export type Operation =
   /** Elements of a stored tensor, widened. */
-  | { readonly op: "read"; readonly leaf: string; readonly dtype: MergeableDtype }
+  | { readonly op: "read"; readonly leaf: string; readonly dtype: Dtype }
   | {
       readonly op: "add" | "sub" | "mul" | "div";
       readonly left: Operand;
