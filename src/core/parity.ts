@@ -1,4 +1,5 @@
 import type { TensorStats } from "./checkpoint.ts";
+import { type DeviceUse, MAX_ULP } from "./devices.ts";
 import type { Finding } from "./errors.ts";
 import type { MergePlan } from "./plan.ts";
 import type { TensorHeader } from "./safetensors.ts";
@@ -54,15 +55,22 @@ export interface CheckInput {
   /** Files in the written folder. */
   readonly files: readonly string[];
   readonly sampled: SampledRows;
+  /** On a device: what it computed, and what there is to say about that. */
+  readonly device?: { readonly use: DeviceUse; readonly warnings: readonly Finding[] };
 }
 
 /** Levels 0 and 1 of a parity report: is it the checkpoint that was meant, and did the arithmetic happen? */
 export function checkMerge(input: CheckInput): CheckReport {
-  const checks = [...structureChecks(input), ...weightChecks(input)];
+  const { device } = input;
+  const checks = [
+    ...structureChecks(input),
+    ...weightChecks(input),
+    ...(device ? [deviceCheck(device.use)] : []),
+  ];
   return {
     verdict: checks.every((check) => check.passed) ? "PASSED" : "FAILED",
     checks,
-    warnings: outcomeWarnings(input.outcomes),
+    warnings: [...outcomeWarnings(input.outcomes), ...(device?.warnings ?? [])],
   };
 }
 
@@ -161,6 +169,17 @@ function sampleDetail({ elements, rows }: SampledRows, skipped: readonly string[
   const looked = `${elements} elements in ${rows} places, read back and computed a second way`;
   if (skipped.length === 0) return looked;
   return `${looked}; ${skipped.length} tensors would take too long (${list(skipped)})`;
+}
+
+function deviceCheck({ device, tensors, elements, differing, maxUlp }: DeviceUse): Check {
+  return {
+    level: 1,
+    name: `what ${device} computed is within ${MAX_ULP} ulp of the canonical value`,
+    passed: maxUlp <= MAX_ULP,
+    detail:
+      `${differing} of ${elements} elements in ${tensors} tensors differ, ` +
+      `by at most ${Number(maxUlp.toPrecision(3))} ulp at the larger of |W| and |W′|`,
+  };
 }
 
 /** Adding zero turns -0 into 0: other bits, the same value. */

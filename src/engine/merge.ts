@@ -1,26 +1,23 @@
-import { join } from "node:path";
 import {
   allTensors,
   type CheckpointFacts,
   checkpointDigests,
-  RECORD_FILE,
   tensorsByName,
   type VersionDigests,
 } from "../core/checkpoint.ts";
+import type { DeviceUse, OnnxDevice } from "../core/devices.ts";
 import { AppError, type Finding, refusal } from "../core/errors.ts";
 import { asLowRankUpdate, type Expr, leaves } from "../core/expr.ts";
-import { type Digest, digestBytes } from "../core/identity.ts";
-import { editJson } from "../core/json-edit.ts";
+import type { Digest } from "../core/identity.ts";
 import { type CheckReport, checkMerge, requireEffect, type TensorOutcome } from "../core/parity.ts";
 import { requireRunnable } from "../core/plan.ts";
 import { makeRecipe, type Recipe, recipeDigest } from "../core/recipe.ts";
-import { ENGINE, type InputHint, type MergeRecord } from "../core/record.ts";
+import type { InputHint } from "../core/record.ts";
 import { readCheckpoint } from "../storage/checkpoint.ts";
 import { rememberDigests } from "../storage/digest-cache.ts";
-import { readText, restamp } from "../storage/folder.ts";
+import { restamp } from "../storage/folder.ts";
 import { dropNotes } from "../storage/shard-journal.ts";
 import {
-  copyInto,
   discard,
   discardStaging,
   exists,
@@ -30,10 +27,11 @@ import {
   requireFreeDisk,
   requireUnchanged,
   syncTree,
-  writeText,
 } from "../storage/staging.ts";
+import { type DevicePlan, planOnDevice, recompute } from "./device-merge.ts";
 import { fingerprintsOf, withFingerprints, withResults } from "./digest.ts";
-import { type EngineEvent, type EngineOptions, failAt, type Located } from "./events.ts";
+import { type EngineEvent, type EngineOptions, failAt } from "./events.ts";
+import { copyFiles, requireCopied, writeRecord } from "./merge-files.ts";
 import type { TensorResult } from "./pool.ts";
 import { adoptShards } from "./resume.ts";
 import { sampledRows } from "./sample.ts";
@@ -57,6 +55,8 @@ export interface MergeInput extends TaskInputs {
    * folders are taken over. The folders are removed.
    */
   readonly earlier?: readonly string[];
+  /** What computes the changed tensors, near the canonical value; absent: the kernels, which give that value. */
+  readonly device?: OnnxDevice;
 }
 
 export interface MergeOptions extends EngineOptions {
@@ -81,6 +81,8 @@ export interface MergeSummary {
   readonly recipe: Recipe;
   readonly recipeDigest: Digest;
   readonly report: CheckReport;
+  /** What computed it, and how near that is; null where it is the canonical value. */
+  readonly device: DeviceUse | null;
   readonly changedElements: number;
   readonly timing: MergeTiming;
 }
@@ -89,13 +91,14 @@ export interface MergeSummary {
  * Runs a plan: streams the base's shards tile by tile into a staging folder, changes the touched tensors by the
  * canonical arithmetic, checks the result, forces it to disk and renames it into view. On any failure nothing is left.
  * @throws the plan's refusals, OUTPUT_EXISTS, NOT_ENOUGH_DISK, DISK_FULL, INPUT_CHANGED, NO_EFFECT, NOT_FINITE,
- *   DIGEST_MISMATCH, CHECK_FAILED
+ *   DIGEST_MISMATCH, CHECK_FAILED; on a device DEVICE_UNAVAILABLE, DEVICE_UNSUITABLE, DEVICE_FAILED, DEVICE_DIFFERS
  */
 export async function* runMerge(
   input: MergeInput,
   options: MergeOptions,
 ): AsyncGenerator<EngineEvent, MergeSummary> {
   requireRunnable(input.plan);
+  const onDevice = input.device ? await planOnDevice(input, input.device) : null;
   failAt("after-plan", options.failpoint);
   if (await exists(input.output)) throw outputExists(input.output);
   await requireInputs(input);
@@ -106,7 +109,7 @@ export async function* runMerge(
     const missing = input.plan.shards.filter(({ path }) => !adopted.has(path));
     const present = totalSize(input.plan.shards) - totalSize(missing);
     await requireFreeDisk(input.output, input.plan.bytesToWrite - present);
-    const summary = yield* mergeInto(input, adopted, options);
+    const summary = yield* mergeInto(input, { adopted, onDevice }, options);
     options.signal?.throwIfAborted();
     await publishFolder(input.staging, input.output);
     published = true;
@@ -149,14 +152,15 @@ async function remember(
 
 async function* mergeInto(
   input: MergeInput,
-  adopted: Adopted,
+  { adopted, onDevice }: { adopted: Adopted; onDevice: DevicePlan | null },
   options: MergeOptions,
 ): AsyncGenerator<EngineEvent, MergeSummary> {
   const clock = stopwatch();
   yield { type: "stage", stage: "merge", message: `merging ${input.plan.touched.length} tensors` };
   const before = await fingerprintsOf(input.base.facts);
   const written = yield* writeShards({ ...input, adopted, before }, options);
-  const { results } = written;
+  const recomputed = onDevice && (yield* recompute({ ...input, ...written, planned: onDevice }, options));
+  const results = recomputed?.results ?? written.results;
   const execute_s = clock();
 
   const read = baseResults(input, results);
@@ -170,15 +174,17 @@ async function* mergeInto(
   requireTrusted(written, before, after);
   if (options.cache !== undefined) {
     await rememberDigests(options.cache, withFingerprints(base, before, after));
+    for (const source of input.sources) await rememberDigests(options.cache, source.facts);
   }
-  const outcomes = outcomesOf(input, written);
+  const outcomes = outcomesOf(input, { ...written, results });
   requireUsable(outcomes);
   await copyFiles(input);
   const recipe = settleRecipe(input, base);
   const facts = await describeOutput(input, results);
   requireCopied(input, facts);
   const digests = checkpointDigests(facts);
-  await writeRecord(input, recipe, { facts, digests });
+  const device = recomputed?.use ?? null;
+  await writeRecord(input, recipe, { facts, digests, device });
   const digest_s = clock();
 
   yield { type: "stage", stage: "check", message: "comparing with the plan" };
@@ -188,6 +194,7 @@ async function* mergeInto(
     written: allTensors(facts),
     files: facts.files.map((file) => file.path),
     sampled: sampledRows(written.samples),
+    ...(recomputed && { device: recomputed }),
   });
   requirePassed(report);
   for (const finding of report.warnings) yield { type: "warning", finding };
@@ -205,6 +212,7 @@ async function* mergeInto(
     recipe,
     recipeDigest: recipeDigest(recipe),
     report,
+    device,
     changedElements: outcomes.reduce((sum, o) => sum + o.changed, 0),
     timing,
   };
@@ -281,36 +289,6 @@ function requirePassed(report: CheckReport): void {
   );
 }
 
-async function copyFiles({ plan, base, sources, staging }: MergeInput): Promise<void> {
-  for (const file of plan.files) {
-    if (file.content !== undefined) {
-      await writeText(join(staging, file.path), file.content);
-      continue;
-    }
-    if (file.edits !== undefined) {
-      await writeText(join(staging, file.path), editJson(await readAgain(base, file.path), file.edits));
-      continue;
-    }
-    const from = file.from === "base" ? base.folder : sources[0]!.folder;
-    await copyInto(join(from, file.path), join(staging, file.path));
-  }
-}
-
-/** The text of a small file of the base, which must still be what was read for the plan. */
-async function readAgain({ folder, facts }: Located, path: string): Promise<string> {
-  const text = await readText(join(folder, path));
-  const expected = facts.files.find((file) => file.path === path)?.digest;
-  const actual = digestBytes(new TextEncoder().encode(text));
-  if (expected && expected !== actual) {
-    throw new AppError(
-      "INPUT_CHANGED",
-      `${path} of the base was changed while it was merged: start again when nothing writes to it.`,
-      { details: { file: path, expected, actual } },
-    );
-  }
-  return text;
-}
-
 /** The complete recipe, now that every input was read; refuses inputs other than the pinned or promised ones. */
 function settleRecipe(input: MergeInput, base: CheckpointFacts): Recipe {
   const inputs = {
@@ -356,41 +334,4 @@ async function describeOutput(
     const { outputDigest, outputStats } = results.get(name)!;
     return { digest: outputDigest!, stats: outputStats };
   });
-}
-
-/** The small files were digested when the inputs were read and copied now: they must be the same bytes. */
-function requireCopied({ plan, base, sources }: MergeInput, output: CheckpointFacts): void {
-  const digests = (facts: CheckpointFacts) => new Map(facts.files.map((file) => [file.path, file.digest]));
-  const [from, to] = [{ base: digests(base.facts), adapter: digests(sources[0]!.facts) }, digests(output)];
-  for (const file of plan.files) {
-    // What the plan made was written from it just now.
-    if (file.from === "plan") continue;
-    const expected = from[file.from].get(file.path);
-    if (!expected || expected === to.get(file.path)) continue;
-    throw new AppError(
-      "INPUT_CHANGED",
-      `${file.path} of the ${file.from} was changed while it was merged: start again when nothing writes to it.`,
-      { details: { file: file.path, expected, actual: to.get(file.path) ?? null } },
-    );
-  }
-}
-
-async function writeRecord(
-  input: MergeInput,
-  recipe: Recipe,
-  { facts, digests }: { facts: CheckpointFacts; digests: VersionDigests },
-): Promise<void> {
-  const record: MergeRecord = {
-    schema: 1,
-    recipe,
-    recipeDigest: recipeDigest(recipe),
-    output: {
-      version: digests.version,
-      weights: digests.weights,
-      tensors: Object.fromEntries(allTensors(facts).map((t) => [t.name, t.digest!])),
-    },
-    engine: ENGINE,
-    hints: { base: { ...input.hints.base }, sources: input.hints.sources.map((hint) => ({ ...hint })) },
-  };
-  await writeText(join(input.staging, RECORD_FILE), `${JSON.stringify(record, null, 2)}\n`);
 }
