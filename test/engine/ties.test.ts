@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -66,5 +66,42 @@ describe('ties "preserve" keeps what the adapted model computes', () => {
     const before = await readFile(join(BASE, "config.json"), "utf8");
     const after = await readFile(join(temporary, "merge-llama-tied-embed-preserve/config.json"), "utf8");
     expect(after).toBe(before.replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'));
+  });
+});
+
+describe("a tied pair that the base stores twice", () => {
+  /** The base with its embedding stored a second time, as the head, and `change` made to those bytes. */
+  async function withHead(change: (bytes: Buffer) => void): Promise<string> {
+    const folder = await mkdtemp(join(temporary, "base-"));
+    await cp(BASE, folder, { recursive: true });
+    const file = await readFile(join(BASE, "model.safetensors"));
+    const start = 8 + Number(file.readBigUInt64LE(0));
+    const header = JSON.parse(file.toString("utf8", 8, start));
+    const { data_offsets, ...embedding } = header["model.embed_tokens.weight"];
+    const head = Buffer.from(file.subarray(start + data_offsets[0], start + data_offsets[1]));
+    change(head);
+    const end = file.length - start;
+    header["lm_head.weight"] = { ...embedding, data_offsets: [end, end + head.length] };
+    const json = Buffer.from(JSON.stringify(header));
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64LE(BigInt(json.length));
+    const parts = [size, json, file.subarray(start), head];
+    await writeFile(join(folder, "model.safetensors"), Buffer.concat(parts));
+    return folder;
+  }
+
+  const plan = async (base: string) => {
+    const adapter = join(FIXTURES, "merge/llama-tied-embed/adapter");
+    const request = { base, adapter, choices: { weights: [1], tokenizer: null } };
+    return (await finish(planLocal(request, { threads: 2 }))).plan;
+  };
+
+  it("is compared before the merge is planned, and merged where both are the same", async () => {
+    expect((await plan(await withHead(() => {}))).refusals).toEqual([]);
+  });
+
+  it("is refused where one bit differs", async () => {
+    const base = await withHead((bytes) => bytes.writeUInt8(bytes.readUInt8(0) ^ 1, 0));
+    expect((await plan(base)).refusals.map(({ code }) => code)).toEqual(["TIED_PAIR_STORED_TWICE"]);
   });
 });
