@@ -1,6 +1,7 @@
 import { AppError } from "./errors.ts";
 import type { Arithmetic, NdArray } from "./evaluate.ts";
 import type { ExprFunction } from "./functions.ts";
+import { expFloat32 } from "./numerics-exp.ts";
 
 /** A weighted sum of some vectors of the bank. */
 interface Mix {
@@ -32,11 +33,13 @@ const bankMix: ExprFunction = {
   },
 };
 
+/** As torch has it on a CPU: its own exponential in float32, and a product with the inverse of the sum. */
 function softmax(logits: readonly number[], { step }: Arithmetic): number[] {
   const most = Math.max(...logits);
-  const powers = logits.map((logit) => step(Math.exp(step(logit - most))));
-  const sum = powers.reduce((total, power) => step(total + power));
-  return powers.map((power) => step(power / sum));
+  const exp = step(1 / 3) === 1 / 3 ? Math.exp : expFloat32;
+  const powers = logits.map((logit) => exp(step(logit - most)));
+  const inverse = step(1 / powers.reduce((total, power) => step(total + power)));
+  return powers.map((power) => step(power * inverse));
 }
 
 /**

@@ -4,30 +4,24 @@ import type { ExprFunction } from "./functions.ts";
 
 type Params = Readonly<Record<string, number>>;
 
-/** Both functions make a part of a matrix: `count` rows from row `first` on. */
-const cut = (params: Params, start: number, stop: number): Params => ({
-  ...params,
-  first: params.first! + start,
-  count: stop - start,
-});
-
 /**
- * Zeros with some values added at their places: args [values (n), places (2×n rows and columns, or n positions in
- * row-major order)], params { rows, columns, first, count }. Values at the same place add up in the order of the file.
+ * A matrix with some values added at their places: args [of (m×n), values (k), places (2×k rows and columns, or k
+ * positions in row-major order)], params { rows, columns, first }, where `of` is rows `first` … of a matrix of so many
+ * rows. Nothing is added anywhere else, so that a zero keeps its sign. Values at one place are added one after another.
  */
-const scatter: ExprFunction = {
-  shape: (_, { count, columns }) => [count!, columns!],
-  cut,
-  value([added, places], params, { step }) {
-    const { columns, first, count } = params as { columns: number; first: number; count: number };
-    const values = new Float64Array(count * columns);
+const addAt: ExprFunction = {
+  shape: ([of]) => of!,
+  rowwise: true,
+  cut: (params, start) => ({ ...params, first: params.first! + start }),
+  value([of, added, places], params, { step }) {
+    const { columns, first } = params as { columns: number; first: number };
+    const values = of!.values.slice();
     for (const [i, value] of added!.values.entries()) {
       const [row, column] = place(places!, i, params);
-      if (row < first || row >= first + count) continue;
       const at = (row - first) * columns + column;
-      values[at] = step(values[at]! + value);
+      if (at >= 0 && at < values.length) values[at] = step(values[at]! + value);
     }
-    return { shape: [count, columns], values };
+    return { shape: of!.shape, values };
   },
 };
 
@@ -53,7 +47,7 @@ function place(places: NdArray, i: number, { rows, columns }: Params): [row: num
  */
 const circulant: ExprFunction = {
   shape: ([kernel], { count }) => [count!, kernel![1]! * kernel![2]!],
-  cut,
+  cut: (params, start, stop) => ({ first: params.first! + start, count: stop - start }),
   value([kernel], params) {
     const { first, count } = params as { first: number; count: number };
     const [, across, size] = kernel!.shape as [number, number, number];
@@ -72,4 +66,4 @@ const circulant: ExprFunction = {
   },
 };
 
-export const SPARSE: Readonly<Record<string, ExprFunction>> = { scatter, circulant };
+export const SPARSE: Readonly<Record<string, ExprFunction>> = { "add-at": addAt, circulant };

@@ -1,4 +1,4 @@
-import { add, base, call, div, matmul, mul, norm, over, reshape, round } from "../expr.ts";
+import { add, base, call, div, type Expr, matmul, mul, norm, over, reshape, round } from "../expr.ts";
 import { knownFields, readPatterned } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
 import { type LinearKind, parseLinear } from "./linear-kind.ts";
@@ -29,9 +29,8 @@ const DELORA: LinearKind<(module: string) => number> = {
     if (rankOf(name) !== rank) return rankMismatch(name, rankOf(name), rank);
     const a = part("delora_A");
     const b = part("delora_B");
-    const length = (of: typeof a, axis: 0 | 1) =>
-      call("at-least", [norm(of, axis, "double")], { least: LEAST });
-    const lengths = mul(reshape(length(a, 1), [1, rank]), length(b, 0));
+    const atLeast = (of: Expr) => call("at-least", [of], { least: LEAST });
+    const lengths = mul(reshape(atLeast(norm(a, 1, "lanes")), [1, rank]), atLeast(norm(b, 0, "sequence")));
     const size = div(reshape(over(rank, part("delora_lambda")), [1, 1]), lengths);
     const change = mul(matmul(mul(b, size), a), reshape(part("delora_w_norm"), [1, dims.in!]));
     return [{ rank, expr: add(base(weight.name), round(change)) }];

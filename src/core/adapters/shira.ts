@@ -1,4 +1,4 @@
-import { add, base, call } from "../expr.ts";
+import { base, call } from "../expr.ts";
 import { knownFields } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
 import { type LinearKind, parseLinear } from "./linear-kind.ts";
@@ -16,9 +16,10 @@ const SHIRA: LinearKind<null> = {
   },
   settings: () => null,
   changes({ weight, dims, part }) {
-    const places = { rows: dims.out!, columns: dims.in!, first: 0, count: dims.out! };
-    const delta = call("scatter", [part("shira_weight"), part("shira_indices")], places);
-    return [{ expr: add(base(weight.name), delta) }];
+    const places = { rows: dims.out!, columns: dims.in!, first: 0 };
+    return [
+      { expr: call("add-at", [base(weight.name), part("shira_weight"), part("shira_indices")], places) },
+    ];
   },
 };
 

@@ -1,4 +1,4 @@
-import { add, base, call, round } from "../expr.ts";
+import { base, call, round } from "../expr.ts";
 import { fieldFinding, knownFields } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
 import { type LinearKind, parseLinear } from "./linear-kind.ts";
@@ -32,9 +32,16 @@ const SUPERTUNING: LinearKind<null> = {
     return null;
   },
   changes({ weight, dims, part }) {
-    const places = { rows: dims.out!, columns: dims.in!, first: 0, count: dims.out! };
-    const delta = call("scatter", [part("supertuning_values"), part("supertuning_indices")], places);
-    return [{ expr: add(base(weight.name), round(delta)) }];
+    const places = { rows: dims.out!, columns: dims.in!, first: 0 };
+    return [
+      {
+        expr: call(
+          "add-at",
+          [base(weight.name), round(part("supertuning_values")), part("supertuning_indices")],
+          places,
+        ),
+      },
+    ];
   },
 };
 

@@ -15,6 +15,9 @@ interface Settings {
   readonly tying: number;
 }
 
+/** torch sums products into so few columns without fusing, and so it does with a vector times a matrix. */
+const NARROW = 8;
+
 /** The adapted modules, in the order in which the model defines them; `null` where that is not known. */
 type Order = (modules: readonly string[]) => readonly string[] | null;
 
@@ -55,8 +58,10 @@ const kindOf = (modules: readonly string[], order: Order): LinearKind<Settings> 
       );
     }
     const cores = reshape(part("tinylora_P"), [dims.u!, rank * rank]);
-    const core = reshape(matmul(reshape(read(input, v), [1, dims.u!]), cores), [rank, rank]);
-    const factors = { left: matmul(part("tinylora_B"), core), right: part("tinylora_A") };
+    const mixed = matmul(reshape(read(input, v), [1, dims.u!]), cores, "unfused");
+    const core = reshape(mixed, [rank, rank]);
+    const left = matmul(part("tinylora_B"), core, rank <= NARROW ? "unfused" : "fused");
+    const factors = { left, right: part("tinylora_A") };
     return [{ rank, expr: lowRankUpdate({ base: weight.name, ...factors, scale: 1, roundFirst: false }) }];
   },
 });
