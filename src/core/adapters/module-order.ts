@@ -35,6 +35,7 @@ export function definitionOrder(
   modules: readonly string[],
   modelType: string | null,
 ): readonly string[] | null {
+  if (modules.length <= 1) return modules;
   const places = modules.map(placeOf);
   if (!places.every((place) => place !== null)) return null;
   if (new Set(places.map(({ before }) => before)).size > 1) return null;
