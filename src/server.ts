@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { adminTokenFile, settleAdminToken } from "./admin-token.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
+import { listDevices } from "./engine/devices.ts";
 import { prepareHome } from "./home.ts";
 import { startHttp } from "./http/app.ts";
 import type { Log } from "./log.ts";
@@ -61,7 +62,8 @@ export async function startServer(settings: Settings, flags: ServerFlags, log: L
     if (settings.databaseUrl === null) await registry.queue.releaseOrphans();
     const http = await startHttp({ registry, settings, log });
     opened.add(() => http.close());
-    if (!flags.noWorker) stopWorker = (await startWorker({ registry, settings, log })).stop;
+    if (!flags.noWorker)
+      stopWorker = (await startWorker({ registry, settings, log, devices: listDevices })).stop;
     return { url: http.url, newToken, stop: () => opened.close() };
   } catch (error) {
     await opened.close();

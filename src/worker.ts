@@ -1,16 +1,24 @@
 import { hostname } from "node:os";
 import { readSettings } from "./config.ts";
+import type { DeviceStatus } from "./core/devices.ts";
 import { AppError } from "./core/errors.ts";
+import { deviceStatus, listDevices } from "./engine/devices.ts";
 import { prepareHome } from "./home.ts";
 import { JOBS } from "./jobs/index.ts";
 import { type JobContext, runDelivery } from "./jobs/job.ts";
 import { MemoryBudget } from "./jobs/memory.ts";
 import { sweepMerged } from "./jobs/sweep.ts";
 import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
+import { deviceOf, forgetWorker, registerWorker, tellStranded, workerIsAlive } from "./registry/devices.ts";
 import { failLostJobs } from "./registry/jobs.ts";
 
 /** How often what lost workers left is looked for, in milliseconds. */
 const TIDY_MS = 15_000;
+
+export interface WorkerParts extends Omit<JobContext, "workerId" | "stopping" | "memory"> {
+  /** What the worker can merge on; default: the processor alone. Found out while it takes jobs already. */
+  readonly devices?: () => Promise<readonly DeviceStatus[]>;
+}
 
 export interface RunningWorker {
   /** Hands running jobs back to the queue. Close the registry with it, which waits for them to let go. */
@@ -18,9 +26,7 @@ export interface RunningWorker {
 }
 
 /** Takes jobs of every kind from the queue until it is stopped. */
-export async function startWorker(
-  parts: Omit<JobContext, "workerId" | "stopping" | "memory">,
-): Promise<RunningWorker> {
+export async function startWorker(parts: WorkerParts): Promise<RunningWorker> {
   const stopping = new AbortController();
   const ctx: JobContext = {
     ...parts,
@@ -35,16 +41,39 @@ export async function startWorker(
   for (const job of JOBS) {
     await registry.queue.work(job.kind, job.concurrency, (delivery) => runDelivery(ctx, job, delivery));
   }
+  const offering = offerDevices(ctx, parts.devices ?? (async () => [await deviceStatus("cpu")])).catch(
+    (error) => log.warn("the devices of this worker are not known", { error }),
+  );
   return {
     stop: () => {
       clearInterval(timer);
       stopping.abort(new Error("the worker is being stopped"));
+      void offering.then(() => forgetWorker(registry, ctx.workerId)).catch(() => {});
     },
   };
 }
 
+/** Tries the devices out, tells everybody, and takes merges for those that work. */
+async function offerDevices(ctx: JobContext, find: () => Promise<readonly DeviceStatus[]>): Promise<void> {
+  const { registry, log, workerId } = ctx;
+  const devices = await find();
+  if (ctx.stopping.aborted) return;
+  const job = JOBS.find(({ kind }) => kind === "RUN_MERGE")!;
+  for (const { device, available } of devices) {
+    if (!available || device === "cpu") continue;
+    const key = { kind: job.kind, device: deviceOf(device) };
+    await registry.queue.work(key, 1, (delivery) => runDelivery(ctx, job, delivery));
+  }
+  await registerWorker(registry, { name: workerId, devices });
+  const usable = devices.flatMap(({ device, available }) => (available ? [device] : []));
+  log.info("devices found", { devices: usable });
+}
+
 /** Ends jobs that the queue has given up, and removes folders that belong to no merge any more. */
-async function keepTidy({ registry, settings, log }: JobContext): Promise<void> {
+async function keepTidy({ registry, settings, log, workerId }: JobContext): Promise<void> {
+  await workerIsAlive(registry, workerId);
+  const stranded = await tellStranded(registry);
+  if (stranded > 0) log.warn("jobs wait for a device that no worker has", { jobs: stranded });
   const lost = await failLostJobs(registry);
   if (lost > 0) log.warn("jobs failed because their workers were lost", { jobs: lost });
   const removed = await sweepMerged(registry, settings.home);
@@ -63,7 +92,7 @@ async function main(): Promise<void> {
   await prepareHome(settings.home);
   const log = logFor(settings);
   const registry = await openRegistry(settings.databaseUrl, log);
-  const worker = await startWorker({ registry, settings, log });
+  const worker = await startWorker({ registry, settings, log, devices: listDevices });
   stopOnSignals(async () => {
     const closed = registry.close();
     worker.stop();

@@ -39,6 +39,11 @@ const schema = z.strictObject({
   hints: z.strictObject({ base: hint, sources: z.array(hint) }),
 });
 
+/** What `deviceUse` says of a value that was stored elsewhere. @throws ZodError: only we write it */
+export function parseDeviceUse(value: unknown): DeviceUse {
+  return deviceUse.parse(value);
+}
+
 /** Where an input may be found again: a folder on this machine, a reference in a registry. */
 export type InputHint = z.infer<typeof hint>;
 

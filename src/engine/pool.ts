@@ -1,13 +1,15 @@
 import { Worker } from "node:worker_threads";
 import type { TensorStats } from "../core/checkpoint.ts";
 import type { Dtype } from "../core/dtype.ts";
-import { AppError, type Finding } from "../core/errors.ts";
+import type { Finding } from "../core/errors.ts";
 import type { Expr } from "../core/expr.ts";
 import type { Recipe } from "../core/recipe.ts";
 import { Agenda } from "./agenda.ts";
 import { compileKernels } from "./kernels.ts";
+import type { Nearness } from "./nearness.ts";
 import type { SampledTensor, SampleTask } from "./sample.ts";
 import type { Timings } from "./task-io.ts";
+import { unpackError } from "./travel.ts";
 
 /** The bytes of one tensor in a file; offset and length count from the file's start, in bytes. */
 export interface TensorRange {
@@ -66,6 +68,8 @@ export interface TensorTask {
   readonly output?: { readonly path: string; readonly offset: number };
   /** Bytes to hash as well, such as a merged file that is being verified. */
   readonly compare?: TensorRange;
+  /** What a device computed for this tensor, to be compared with the value element by element. */
+  readonly near?: TensorRange;
 }
 
 export interface TensorResult {
@@ -80,6 +84,8 @@ export interface TensorResult {
   /** Elements whose stored bits differ from the input's; all of them without an input of the same shape and dtype. */
   readonly changed: number;
   readonly elements: number;
+  /** Of what the task named as `near`. */
+  readonly near?: Nearness;
 }
 
 /** A whole file that the system copies, or links where both share one disk and the source never changes. */
@@ -299,7 +305,7 @@ class Pool {
         for (const idle of this.#idle.splice(0)) this.#feed(idle);
         break;
       case "failed":
-        this.#fail(remake(message.error));
+        this.#fail(unpackError(message.error, "A merge thread"));
         break;
       case "closed":
         for (const key of ["read", "hash", "compute", "write"] as const) {
@@ -355,14 +361,4 @@ class Pool {
 function weight(work: Work): number {
   if (work.kind === "tensor") return taskBytes([work.task]);
   return work.kind === "copy" ? work.task.bytes : 0;
-}
-
-function remake(error: WorkerError): Error {
-  if (error.kind === "bug") return new Error(`A merge thread failed: ${error.text}`);
-  const { code, message, field, details, reasons } = error;
-  return new AppError(code, message, {
-    ...(field === undefined ? {} : { field }),
-    ...(details === undefined ? {} : { details }),
-    ...(reasons === undefined ? {} : { reasons }),
-  });
 }

@@ -30,6 +30,8 @@ export interface RunnerHooks {
   /** After each tile that was written. */
   readonly wrote: () => void;
   readonly write?: WriteAt | undefined;
+  /** Takes computed bytes of a task whose `near` they are to be compared with, from byte `at` of the tensor on. */
+  readonly near?: (task: TensorTask, at: number, bytes: Uint8Array) => void;
   /** For tests: output elements of a tile of a program, where whole rows fit. */
   readonly tileElements?: number | undefined;
 }
@@ -64,7 +66,9 @@ export class TaskIo {
   }
 
   /** Writes bytes from memory at a position of the task's output; nothing where it has none. */
-  write({ output }: TensorTask, at: number, from: number, bytes: number): void {
+  write(task: TensorTask, at: number, from: number, bytes: number): void {
+    if (task.near) this.hooks.near?.(task, at, this.kernels.bytes(from, bytes));
+    const { output } = task;
     if (!output) return;
     const start = performance.now();
     const file = { fd: this.#files.writing(output.path), path: output.path, write: this.hooks.write };

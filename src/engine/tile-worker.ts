@@ -1,11 +1,21 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { AppError } from "../core/errors.ts";
-import { copyWhole, diskOfSize, OpenFiles } from "../storage/tensor-io.ts";
+import { DTYPE_BITS } from "../core/dtype.ts";
+import { copyWhole, diskOfSize, OpenFiles, readExact } from "../storage/tensor-io.ts";
 import { Kernels } from "./kernels.ts";
-import type { FromWorker, ToWorker, Work, WorkerSetup, WorkResult } from "./pool.ts";
+import { NearnessMeter } from "./nearness.ts";
+import type {
+  FromWorker,
+  TensorResult,
+  TensorTask,
+  ToWorker,
+  Work,
+  WorkerSetup,
+  WorkResult,
+} from "./pool.ts";
 import { sampleTensor } from "./sample.ts";
 import { Stopped } from "./task-io.ts";
 import { TensorRunner } from "./tensor-runner.ts";
+import { packError } from "./travel.ts";
 
 /** Milliseconds between two reports of progress from one thread. */
 const REPORT_EVERY = 100;
@@ -25,6 +35,11 @@ function report(): void {
   reportedAt = performance.now();
 }
 
+/** For looks at what was written. */
+const others = new OpenFiles();
+/** Of the task at hand. */
+let meter: NearnessMeter | null = null;
+
 const runner = new TensorRunner(new Kernels(setup.module, { emulateFma: setup.emulateFma }), {
   checkStopped: () => {
     if (Atomics.load(stop, 0) !== 0) throw new Stopped();
@@ -37,27 +52,38 @@ const runner = new TensorRunner(new Kernels(setup.module, { emulateFma: setup.em
     if (setup.failpoint === "mid-tensor") process.kill(process.pid, "SIGKILL");
   },
   write: setup.failWritesAfter === null ? undefined : diskOfSize(setup.failWritesAfter),
+  near: (task, at, bytes) => {
+    const { path, offset } = task.near!;
+    const found = new Uint8Array(bytes.byteLength);
+    readExact(others.reading(path), path, found, offset + at);
+    meter ??= new NearnessMeter(task, others);
+    meter.compare(bytes, found, (at * 8) / DTYPE_BITS[task.dtype]);
+  },
 });
 
-const samples = new OpenFiles();
+function runTask(task: TensorTask): TensorResult {
+  meter = null;
+  const result = runner.run(task);
+  return meter ? { ...result, near: (meter as NearnessMeter).found } : result;
+}
 
 function perform(work: Work): WorkResult {
   switch (work.kind) {
     case "tensor":
-      return { kind: "tensor", result: runner.run(work.task) };
+      return { kind: "tensor", result: runTask(work.task) };
     case "copy":
       copyWhole(work.task);
       unreported += work.task.bytes;
       return { kind: "copy" };
     case "sample":
-      return { kind: "sample", result: sampleTensor(work.task, samples) };
+      return { kind: "sample", result: sampleTensor(work.task, others) };
   }
 }
 
 function finish(): void {
   report();
   runner.close();
-  samples.closeAll();
+  others.closeAll();
   send({ type: "closed", timings: runner.timings });
   parentPort!.close();
 }
@@ -67,15 +93,6 @@ parentPort!.on("message", (message: ToWorker) => {
   try {
     send({ type: "done", index: message.index, done: perform(message.work) });
   } catch (error) {
-    if (!(error instanceof Stopped)) send({ type: "failed", error: describe(error) });
+    if (!(error instanceof Stopped)) send({ type: "failed", error: packError(error) });
   }
 });
-
-/** Errors lose their class and fields on the way between threads: an AppError travels as plain data. */
-function describe(error: unknown): Extract<FromWorker, { type: "failed" }>["error"] {
-  if (error instanceof AppError) {
-    const { code, message, field, details, reasons } = error;
-    return { kind: "expected", code, message, field, details, reasons };
-  }
-  return { kind: "bug", text: error instanceof Error ? (error.stack ?? error.message) : String(error) };
-}

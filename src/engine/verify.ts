@@ -8,6 +8,8 @@ import {
   tensorsByName,
   type VersionDigests,
 } from "../core/checkpoint.ts";
+import { addDistances, type Distance, MAX_ULP } from "../core/devices.ts";
+import { byteLength } from "../core/dtype.ts";
 import { AppError } from "../core/errors.ts";
 import { type Digest, versionDigest, weightsDigest } from "../core/identity.ts";
 import { requireRunnable } from "../core/plan.ts";
@@ -16,7 +18,8 @@ import { type MergeRecord, parseMergeRecord } from "../core/record.ts";
 import { readRecordFile } from "../storage/checkpoint.ts";
 import { digestCheckpoint, finish, withResults } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
-import type { TensorResult } from "./pool.ts";
+import { placementOf } from "./onnx-tiles.ts";
+import type { TensorResult, TensorTask } from "./pool.ts";
 import { runTasks } from "./run-tasks.ts";
 import { baseResults, type TaskInputs, tensorTasks } from "./tasks.ts";
 
@@ -37,18 +40,21 @@ export interface Difference {
 }
 
 export interface VerifyResult {
-  readonly verdict: "IDENTICAL" | "DIFFERENT";
+  /** `PROVEN_CLOSE`: made on a device, and every element within a unit in the last place of the canonical value. */
+  readonly verdict: "IDENTICAL" | "PROVEN_CLOSE" | "DIFFERENT";
   readonly recipeDigest: Digest;
   /** Digest of the merged folder as it is now. */
   readonly digest: Digest;
   /** Tensors compared. */
   readonly tensors: number;
   readonly differences: readonly Difference[];
+  /** How far what a device computed is from the canonical value; null for a merge in the canonical arithmetic. */
+  readonly distance: Distance | null;
 }
 
 /**
  * Derives a merge again from its inputs, without writing, and compares three digests of every tensor: recorded, on
- * disk, derived.
+ * disk, derived. Tensors of a merge on a device are compared with the canonical value by element instead.
  * @throws the plan's refusals, BAD_FILE; a difference is a result, not an error
  */
 export async function* runVerify(
@@ -60,7 +66,11 @@ export async function* runVerify(
   // The base's recorded digests are left out: a changed base is a finding of the comparison, not a failure to run it.
   const tasks = tensorTasks(input).map(({ expectDigest: _, ...task }) => {
     const tensor = stored.get(task.name);
-    return { ...task, ...(tensor && { compare: storedRange(input.merged.folder, tensor) }) };
+    const range = tensor && storedRange(input.merged.folder, tensor);
+    // What a device computed is held to the canonical value element by element.
+    const near =
+      input.record.device && range?.bytes === byteLength(task.dtype, task.shape) && isOnDevice(task);
+    return { ...task, ...(range && { compare: range }), ...(range && near && { near: range }) };
   });
   yield { type: "stage", stage: "verify", message: `deriving ${tasks.length} tensors again` };
   const results = yield* runTasks({ stage: "verify", tasks }, options);
@@ -81,7 +91,7 @@ async function compare(
   for (const [name, digest] of expected) {
     const result = results.get(name);
     if (!result) differences.push({ name, what: "unexpected", expected: digest, actual: null });
-    else if (result.outputDigest !== digest) {
+    else if (result.outputDigest !== digest && !isClose(result)) {
       differences.push({ name, what: "derived", expected: digest, actual: result.outputDigest });
     }
     const stored = result?.compareDigest ?? null;
@@ -109,13 +119,26 @@ async function compare(
     const name = `one of ${files.join(", ")}`;
     differences.push({ name, what: "file", expected: record.output.version, actual: digest });
   }
+  const near = [...results.values()].flatMap((result) => result.near ?? []);
+  const distance = record.device ? addDistances(near) : null;
+  const equal = distance === null || distance.differing === 0 ? "IDENTICAL" : "PROVEN_CLOSE";
   return {
-    verdict: differences.length === 0 ? "IDENTICAL" : "DIFFERENT",
+    verdict: differences.length === 0 ? equal : "DIFFERENT",
     recipeDigest: record.recipeDigest,
     digest,
     tensors: plan.steps.length,
     differences,
+    distance,
   };
+}
+
+function isOnDevice(task: TensorTask): boolean {
+  return placementOf(task).on === "device";
+}
+
+/** Of a device's tensor: the stored bytes, which must be the recorded ones too, are near the canonical value. */
+function isClose({ near }: TensorResult): boolean {
+  return near !== undefined && near.maxUlp <= MAX_ULP;
 }
 
 /** The recipe that these inputs make must be the recorded one; else the inputs are others. */

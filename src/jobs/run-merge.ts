@@ -9,6 +9,7 @@ import { runMerge as executeMerge } from "../engine/merge.ts";
 import { adoptMerge } from "../engine/verify.ts";
 import { forgetCached, recordCached } from "../registry/cached-merges.ts";
 import type { LoadedVersion } from "../registry/checkpoints.ts";
+import { deviceName } from "../registry/devices.ts";
 import { planLoaded } from "../registry/merge-plan.ts";
 import { isRecorded } from "../registry/merged-folders.ts";
 import { loadMergeWork, type MergeOutcome, type MergeWork, recordMerge } from "../registry/merges.ts";
@@ -24,7 +25,7 @@ import { discard, exists, requireUnchanged } from "../storage/staging.ts";
 import type { JobDefinition, JobRun } from "./job.ts";
 import { withinMemory } from "./memory.ts";
 
-type Made = Pick<MergeOutcome, "facts" | "digests" | "report" | "recipeDigest">;
+type Made = Pick<MergeOutcome, "facts" | "digests" | "report" | "recipeDigest" | "device">;
 
 /** Merges at once, as far as the memory goes; a small one need not wait for a large one. */
 const AT_ONCE = 4;
@@ -96,14 +97,15 @@ async function adoptFinished(run: JobRun, work: MergeWork): Promise<Made | null>
   if (!(await exists(output))) return null;
   await run.emit({ type: "progress-note", data: { message: `checking the finished folder ${output}` } });
   const adopted = await readFinished(run, output, work.recipeDigest as Digest);
-  if (adopted === null) {
+  if (adopted === null || (adopted.record.device?.device ?? "cpu") !== deviceName(work.merge.device)) {
     const aside = await setAside(output, run.claim.attempt);
     const message = `${output} stood where this merge writes but is not its result; it was moved to ${aside}.`;
     await run.emit({ type: "warning", data: { code: "OUTPUT_SET_ASIDE", message, subject: output } });
     return null;
   }
   const { facts, record } = adopted;
-  return { facts, digests: checkpointDigests(facts), recipeDigest: record.recipeDigest, report: ADOPTED };
+  const { recipeDigest, device = null } = record;
+  return { facts, digests: checkpointDigests(facts), recipeDigest, device, report: ADOPTED };
 }
 
 async function readFinished(run: JobRun, folder: string, recipe: Digest) {
@@ -143,6 +145,7 @@ async function execute(run: JobRun, work: MergeWork): Promise<Made> {
     facts,
     immutable: isMergedFolder(home, location),
   });
+  const device = deviceName(work.merge.device);
   const hint = ({ location, label }: LoadedVersion) => ({ path: location, ref: label });
   const input = {
     plan,
@@ -151,6 +154,7 @@ async function execute(run: JobRun, work: MergeWork): Promise<Made> {
     ...placeOf(run),
     weights: sources.map((source) => source.weight),
     recipe,
+    ...(device !== "cpu" && { device }),
     earlier: await earlierStagings(home, work.merge.id, run.claim.attempt),
     hints: { base: hint(base), sources: sources.map(hint) },
   };

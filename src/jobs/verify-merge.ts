@@ -1,7 +1,7 @@
 import { allTensors } from "../core/checkpoint.ts";
 import type { Digest } from "../core/identity.ts";
 import { recipeChoices } from "../core/recipe.ts";
-import { ENGINE, type MergeRecord } from "../core/record.ts";
+import { ENGINE, type MergeRecord, parseDeviceUse } from "../core/record.ts";
 import { runVerify } from "../engine/verify.ts";
 import type { LoadedVersion } from "../registry/checkpoints.ts";
 import { planLoaded } from "../registry/merge-plan.ts";
@@ -34,7 +34,7 @@ export const verifyMerge: JobDefinition = {
     const report = await withinMemory({ ...run, waiting }, plan.memory, (engine) =>
       run.follow(runVerify(input, engine)),
     );
-    const verdict = report.verdict === "IDENTICAL" ? "PASSED" : "FAILED";
+    const verdict = report.verdict === "DIFFERENT" ? "FAILED" : "PASSED";
     await run.patiently(() => recordVerify(run.registry, run.claim, { verdict, report }));
   },
 };
@@ -51,6 +51,7 @@ function recordOf({ recipe, recipeDigest, merge }: MergeWork, version: LoadedVer
       tensors: Object.fromEntries(allTensors(version.facts).map((tensor) => [tensor.name, tensor.digest!])),
     },
     engine: { ...ENGINE, version: merge.engineVersion ?? ENGINE.version },
+    ...(merge.deviceUse !== null && { device: parseDeviceUse(merge.deviceUse) }),
     hints: { base: {}, sources: [] },
   };
 }
