@@ -1,3 +1,4 @@
+import { DEVICES } from "../core/devices.ts";
 import { CLI_DTYPES, readLayers } from "./choices.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 
@@ -116,6 +117,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: {
       ...MERGE,
       out: { type: "string", value: "DIR", help: "folder to write; must not exist", required: true },
+      device: {
+        type: "string",
+        value: "NAME",
+        help: `what multiplies: ${DEVICES.join(", ")} (default: cpu, the canonical arithmetic)`,
+        check: oneOf(...DEVICES),
+      },
       ...COMMON,
     },
     load: () => import("./merge.ts"),
@@ -124,7 +131,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: "verify",
     summary: "derive a merged folder again from its inputs and compare",
     details:
-      "Reads graftwork.json in DIR. IDENTICAL ends with exit code 0, DIFFERENT (VERIFY_DIFFERENT) with 1.",
+      "Reads graftwork.json in DIR. IDENTICAL ends with exit code 0, and so does PROVEN_CLOSE: a merge on a device whose\nelements are all within a unit in the last place of the canonical value. DIFFERENT (VERIFY_DIFFERENT) ends with 1.",
     positionals: ["DIR"],
     options: {
       base: { type: "string", value: "DIR", help: "where the base is now (default: as recorded)" },
@@ -159,5 +166,13 @@ export const COMMANDS: readonly CommandSpec[] = [
       ...COMMON,
     },
     load: () => import("./extract.ts"),
+  },
+  {
+    name: "devices",
+    summary: "list what this machine can merge on, and what others would need",
+    details: "Each device is tried out in a process of its own: a broken driver ends that process only.",
+    positionals: [],
+    options: { json: COMMON.json!, help: COMMON.help! },
+    load: () => import("./devices.ts"),
   },
 ];

@@ -1,6 +1,7 @@
+import type { DeviceName } from "../core/devices.ts";
 import { localMergeInput, planLocal } from "../engine/local.ts";
 import { type MergeSummary, runMerge } from "../engine/merge.ts";
-import type { CommandContext, Outcome } from "./command.ts";
+import { type CommandContext, type Outcome, textOf } from "./command.ts";
 import { bytes, count, seconds } from "./format.ts";
 import { findingLines, localMerge } from "./request.ts";
 
@@ -21,10 +22,11 @@ interface Timing {
 export async function run({ values, engine, watch }: CommandContext): Promise<Outcome> {
   const started = performance.now();
   const request = localMerge(values);
+  const device = (textOf(values, "device") ?? "cpu") as DeviceName;
   const planned = await watch(planLocal(request, engine));
   const plan_s = (performance.now() - started) / 1000;
   const input = await localMergeInput(request, planned, values.out as string);
-  const summary = await watch(runMerge(input, engine));
+  const summary = await watch(runMerge({ ...input, ...(device !== "cpu" && { device }) }, engine));
   const timing: Timing = {
     start_s: started / 1000,
     plan_s,
@@ -44,6 +46,7 @@ export async function run({ values, engine, watch }: CommandContext): Promise<Ou
       changedElements: summary.changedElements,
       bytesWritten: planned.plan.bytesToWrite,
       report: summary.report,
+      device: summary.device,
       warnings,
       timing,
       peak_rss_bytes: peak,

@@ -1,6 +1,6 @@
 import { AppError } from "../core/errors.ts";
 import { prepareVerify } from "../engine/local.ts";
-import { type Difference, runVerify } from "../engine/verify.ts";
+import { type Difference, runVerify, type VerifyResult } from "../engine/verify.ts";
 import { type CommandContext, type Outcome, textOf } from "./command.ts";
 
 /** `verify`: derive again, compare every digest. */
@@ -23,11 +23,21 @@ export async function run({ values, positionals, engine, watch }: CommandContext
     lines: [
       ...differences.map(differenceLine),
       `${result.verdict}: ${merged}, ${result.tensors} tensors derived again from the base and the adapter`,
+      ...distanceLines(result),
       `version ${result.digest}`,
       `recipe  ${result.recipeDigest}`,
     ],
     ...(failure && { failure }),
   };
+}
+
+function distanceLines({ distance }: VerifyResult): string[] {
+  if (distance === null) return [];
+  const { differing, elements, maxUlp } = distance;
+  return [
+    `  computed on a device: ${differing} of ${elements} elements differ from the canonical value, ` +
+      `by at most ${Number(maxUlp.toPrecision(3))} ulp at the larger of |W| and |W′|`,
+  ];
 }
 
 function different(folder: string, differences: readonly Difference[]): AppError {
