@@ -53,6 +53,27 @@ type Accumulate = (
   cols: number,
 ) => void;
 
+type Turn = (
+  target: number,
+  source: number,
+  rows: number,
+  width: number,
+  size: number,
+  panels: number,
+  blockBytes: number,
+  limits: number,
+) => void;
+type Reflect = (
+  target: number,
+  source: number,
+  rows: number,
+  width: number,
+  directions: number,
+  count: number,
+  work: number,
+) => void;
+type Pair = (target: number, f: number, x: number, g: number, y: number, count: number) => void;
+
 /** What the module in src/engine/wasm exports; positions are byte offsets into its memory. */
 export interface Exports {
   widenBf16: Unary;
@@ -127,6 +148,15 @@ export interface Exports {
   roundDoubleF32: Unary;
   packDoubles: PackRow;
   multiplyDoubles: Multiply;
+  turnFused: Turn;
+  turnEmulated: Turn;
+  turnDoubles: Turn;
+  reflectFloats: Reflect;
+  reflectDoubles: Reflect;
+  pairFused: Pair;
+  pairEmulated: Pair;
+  pairUnfused: Pair;
+  pairDoubles: Pair;
   relaxedMadd: (a: number, b: number, c: number) => number;
   emulatedMadd: (a: number, b: number, c: number) => number;
 }

@@ -184,4 +184,42 @@ export class TileKernels {
     const run = this.#exact ? accumulateDoubles : order === "fused" ? fused : accumulateUnfused;
     run(sums.at, left.at, left.rowBytes, sums.m, tile.at, tile.rows, tile.cols);
   }
+
+  /** Rows times blocks on a diagonal, transposed, as core's `turn`; `limits`: position of where sums are cut. */
+  turn(
+    target: Matrix,
+    source: number,
+    blocks: { panels: number; size: number; blockBytes: number; limits: number },
+  ): void {
+    const { turnFused, turnEmulated, turnDoubles } = this.#wasm;
+    const run = this.#exact ? turnDoubles : this.kernels.fused ? turnFused : turnEmulated;
+    const { panels, size, blockBytes, limits } = blocks;
+    run(target.at, source, target.rows, target.cols, size, panels, blockBytes, limits);
+  }
+
+  /** Rows reflected at directions (doubles), as core's `reflect`; `work`: room for 8 doubles a column. */
+  reflect(
+    target: Matrix,
+    source: number,
+    { directions, count, work }: { directions: number; count: number; work: number },
+  ): void {
+    const run = this.#exact ? this.#wasm.reflectDoubles : this.#wasm.reflectFloats;
+    run(target.at, source, target.rows, target.cols, directions, count, work);
+  }
+
+  /** A row f·x + g·y, as a product with two terms. */
+  pair(
+    target: number,
+    [f, x]: Term,
+    [g, y]: Term,
+    { count, order }: { count: number; order: SumOrder },
+  ): void {
+    const { pairFused, pairEmulated, pairUnfused, pairDoubles } = this.#wasm;
+    const fused = this.kernels.fused ? pairFused : pairEmulated;
+    const run = this.#exact ? pairDoubles : order === "fused" ? fused : pairUnfused;
+    run(target, f, x, g, y, count);
+  }
 }
+
+/** A factor, and where the row lies that it multiplies. */
+type Term = readonly [factor: number, row: number];

@@ -1,6 +1,7 @@
 import type { Arithmetic, NdArray } from "../core/evaluate.ts";
 import { FUNCTIONS } from "../core/functions.ts";
 import { beside, type Form, type Operand, type Step } from "./program.ts";
+import type { CallRun } from "./program-calls.ts";
 import type { Matrix, Place, TileKernels } from "./program-kernels.ts";
 
 /** A tile of the output, in elements, and where the operands of a step lie for it. */
@@ -12,6 +13,8 @@ export interface StepContext {
   address(operand: Operand): number;
   /** A prepared value for core. */
   array(operand: Operand): NdArray;
+  /** How a call is computed where it has a kernel. */
+  call(step: Step): CallRun | undefined;
   /** Position of a step's numbers: its factor, or its map of columns. */
   constant(step: Step): number;
   /** Reads elements first … first+count-1 of a stored tensor, widened. */
@@ -70,7 +73,7 @@ function firstElement(step: Step, { start }: StepContext): number {
 }
 
 /** The tile's first row of a step's value. */
-function firstRow(step: Step, { start }: StepContext): number {
+export function firstRow(step: Step, { start }: StepContext): number {
   return ((start - step.span.from) * step.rows) / step.span.length;
 }
 
@@ -127,6 +130,11 @@ function runSetRows(step: Step & { op: "set-rows" }, to: Matrix, context: StepCo
 
 function runCall(step: Step & { op: "call" }, to: Matrix, context: StepContext): void {
   const { kernels, arithmetic } = context;
+  const fast = context.call(step);
+  if (fast) {
+    fast(to, context);
+    return;
+  }
   const known = FUNCTIONS[step.name]!;
   const args = step.args.map((operand, i): NdArray => {
     if (operand.kind === "whole") return context.array(operand);

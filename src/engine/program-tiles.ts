@@ -1,9 +1,10 @@
 import type { Arithmetic, NdArray } from "../core/evaluate.ts";
 import { beside, type Operand, operandsOf, type Segment, type Step, type TileProgram } from "./program.ts";
 import type { Arena } from "./program-arena.ts";
+import { type CallRun, type CallStep, FAST_CALLS } from "./program-calls.ts";
 import type { TileKernels } from "./program-kernels.ts";
 import { type Layout, layOut, resolve } from "./program-memory.ts";
-import { runStep, type StepContext } from "./program-steps.ts";
+import { firstRow, runStep, type StepContext } from "./program-steps.ts";
 import { packPanels, stretch, type Values, wide } from "./program-values.ts";
 
 /** What running a program takes beside it. */
@@ -50,6 +51,7 @@ class TileRun {
   readonly #places = new Map<number, number>();
   readonly #arrays = new Map<number, NdArray>();
   readonly #constants = new Map<Step, number>();
+  readonly #calls = new Map<Step, CallRun>();
 
   constructor(program: TileProgram, machine: Machine) {
     this.#program = program;
@@ -57,6 +59,7 @@ class TileRun {
     for (const index of neededSteps(program)) {
       const step = program.steps[index]!;
       for (const operand of operandsOf(step)) this.#prepare(operand);
+      if (step.op === "call") this.#prepareCall(step);
       this.#placeConstant(step);
     }
     this.#prepare(program.result);
@@ -65,18 +68,41 @@ class TileRun {
   #prepare(operand: Operand): void {
     if (operand.kind === "step") return;
     const index = operand.prepared;
-    if (this.#places.has(index) || this.#arrays.has(index)) return;
     const { kernels, arena, values } = this.#machine;
     const { node, layout, stretched } = this.#program.prepared[index]!;
+    if (this.#places.has(index) || layout === "array") return;
     const value = values.of(node);
-    if (layout === "array") this.#arrays.set(index, wide(value));
-    else if (layout === "panels") this.#places.set(index, packPanels(value, kernels, arena));
+    if (layout === "panels") this.#places.set(index, packPanels(value, kernels, arena));
     else {
       const all = stretched ? stretch(value, stretched) : value.values;
       const at = arena.take(all.length * kernels.width);
       kernels.view(at, all.length).set(all);
       this.#places.set(index, at);
     }
+  }
+
+  /** A prepared value for core. */
+  #array(operand: Operand): NdArray {
+    const index = operand.kind === "step" ? -1 : operand.prepared;
+    const known =
+      this.#arrays.get(index) ?? wide(this.#machine.values.of(this.#program.prepared[index]!.node));
+    this.#arrays.set(index, known);
+    return known;
+  }
+
+  #prepareCall(step: CallStep): void {
+    const { kernels, arena, values } = this.#machine;
+    const run = FAST_CALLS[step.name]?.({
+      step,
+      kernels,
+      arena,
+      whole: (arg) => {
+        const operand = step.args[arg]!;
+        return values.of(this.#program.prepared[operand.kind === "whole" ? operand.prepared : -1]!.node);
+      },
+      firstRow: (context) => firstRow(step, context),
+    });
+    if (run) this.#calls.set(step, run);
   }
 
   #placeConstant(step: Step): void {
@@ -124,7 +150,8 @@ class TileRun {
       start,
       stop,
       address,
-      array: (operand) => this.#arrays.get(operand.kind === "step" ? -1 : operand.prepared)!,
+      array: (operand) => this.#array(operand),
+      call: (step) => this.#calls.get(step),
       constant: (step) => this.#constants.get(step)!,
       read: (step, first, count, to) => this.#machine.read(step, first, count, to),
     };

@@ -5,6 +5,7 @@ import { accumulateDoubles, multiplyDoubles, packDoubles, roundDouble, widenDoub
 import { fma4 } from "./fma";
 import { store8, widen4 } from "./formats";
 import { mergeTile } from "./merge";
+import { pair, pairDoubles, reflect, turn, turnDoubles } from "./rotate";
 import { accumulate, addSquares, copyRuns, gatherColumns, kron, laneNorms, orderedNorms, roots } from "./rows";
 import { statistics } from "./stats";
 
@@ -192,6 +193,24 @@ export function accumulateUnfused(sums: usize, left: usize, lr: usize, m: usize,
   accumulate<i32>(sums, left, lr, m, tile, rows, cols);
 }
 export { accumulateDoubles };
+
+// Functions of core.
+export function turnFused(d: usize, s: usize, rows: usize, width: usize, size: usize, a: usize, step: usize, limits: usize): void {
+  turn<f32>(d, s, rows, width, size, a, step, limits);
+}
+export function turnEmulated(d: usize, s: usize, rows: usize, width: usize, size: usize, a: usize, step: usize, limits: usize): void {
+  turn<f64>(d, s, rows, width, size, a, step, limits);
+}
+export function pairFused(d: usize, f: f32, x: usize, g: f32, y: usize, n: usize): void { pair<f32>(d, f, x, g, y, n); }
+export function pairEmulated(d: usize, f: f32, x: usize, g: f32, y: usize, n: usize): void { pair<f64>(d, f, x, g, y, n); }
+export function pairUnfused(d: usize, f: f32, x: usize, g: f32, y: usize, n: usize): void { pair<i32>(d, f, x, g, y, n); }
+export function reflectFloats(d: usize, s: usize, rows: usize, width: usize, u: usize, count: usize, work: usize): void {
+  reflect<f32>(d, s, rows, width, u, count, work);
+}
+export function reflectDoubles(d: usize, s: usize, rows: usize, width: usize, u: usize, count: usize, work: usize): void {
+  reflect<f64>(d, s, rows, width, u, count, work);
+}
+export { pairDoubles, turnDoubles };
 
 // Exact arithmetic.
 export function widenDoubleBf16(src: usize, dst: usize, n: usize): void { widenDouble<u16>(src, dst, n); }

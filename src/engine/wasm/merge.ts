@@ -32,7 +32,7 @@ function blockLength<M>(rank: usize): usize {
 }
 
 /** 16 columns of two rows. Returns how many stored elements changed. */
-function twoRows<T, M, F>(w0: usize, w1: usize, a: usize, b0: usize, b1: usize, rank: usize, scale: v128): i32 {
+export function twoRows<T, M, F>(w0: usize, w1: usize, a: usize, b0: usize, b1: usize, rank: usize, scale: v128): i32 {
   const block = blockLength<M>(rank);
   const zero = f32x4.splat(0);
   let left = rank;
@@ -120,7 +120,7 @@ function twoRows<T, M, F>(w0: usize, w1: usize, a: usize, b0: usize, b1: usize, 
 }
 
 /** 16 columns of one row. Returns how many stored elements changed. */
-function oneRow<T, M, F>(w: usize, a: usize, b: usize, rank: usize, scale: v128): i32 {
+export function oneRow<T, M, F>(w: usize, a: usize, b: usize, rank: usize, scale: v128): i32 {
   const block = blockLength<M>(rank);
   const zero = f32x4.splat(0);
   let left = rank;
