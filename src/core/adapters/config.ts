@@ -1,6 +1,6 @@
 import type { Finding, Report } from "../errors.ts";
 import { isJsonObject, isUnset, type Json, type JsonObject } from "../json.ts";
-import { compilePatternKey, firstMatch, type Pattern } from "../patterns.ts";
+import { compilePatternKey, firstMatch, limitPatterns, type Pattern } from "../patterns.ts";
 import { badField } from "./module-names.ts";
 
 /** A stable code, and why the field stops the merge. */
@@ -112,7 +112,8 @@ function readPatterns(config: JsonObject, field: string, report: Report) {
     report(badField(field, value, "an object of numbers"));
     return patterns;
   }
-  for (const [key, number] of Object.entries(value)) {
+  for (const key of limitPatterns(Object.keys(value), `adapter_config.json ${field}`, report)) {
+    const number = value[key]!;
     const pattern = compilePatternKey(key, `adapter_config.json ${field}`, report);
     if (isNumber(number)) patterns.push({ pattern, value: number });
     else report(badField(`${field}["${key}"]`, number, "a finite number"));

@@ -41,7 +41,7 @@ export interface ParameterRequest {
 }
 
 function targetedOf(input: AdapterInput, config: LoraConfig, module: string): Parameter[] {
-  const named = config.parameters.map((entry) => entry.slice(entry.lastIndexOf(".") + 1));
+  const named = [...new Set(config.parameters.map((entry) => entry.slice(entry.lastIndexOf(".") + 1)))];
   return parametersOf(input, module, named).filter(({ name }) =>
     config.targetsParameter(`${module}.${name}`),
   );

@@ -9,7 +9,7 @@ import {
   readFlag,
   readPatterned,
 } from "./config.ts";
-import { badField, type Matcher, readTargets } from "./module-names.ts";
+import { badField, endings, type Matcher, readTargets } from "./module-names.ts";
 
 /** The fields of an adapter_config.json that a LoRA merge reads, after PEFT's defaults. */
 export interface LoraConfig {
@@ -135,7 +135,8 @@ export function readLoraConfig(config: JsonObject, report: Report = raise): Lora
   const alpha = { field: "lora_alpha", fallback: 8, patterns: "alpha_pattern" };
   const alphaOf = readPatterned(config, alpha, report);
   const rslora = readFlag(config, { field: "use_rslora", fallback: false }, report);
-  const parameters = readTexts(config.target_parameters, "target_parameters", report);
+  const parameters = readParameters(config, report);
+  const named = new Set(parameters);
   return {
     rankOf,
     alphaOf,
@@ -143,7 +144,7 @@ export function readLoraConfig(config: JsonObject, report: Report = raise): Lora
     // With parameters alone PEFT adapts no module.
     targets: readTargets(config, report) ?? (parameters.length > 0 ? () => false : null),
     parameters,
-    targetsParameter: (name) => parameters.some((entry) => name === entry || name.endsWith(`.${entry}`)),
+    targetsParameter: (name) => named.has(name) || endings(name).some((ending) => named.has(ending)),
     variant: readVariant(config, report),
     loraBias: readFlag(config, { field: "lora_bias", fallback: false }, report),
     bias: readBias(config, report),
@@ -166,6 +167,17 @@ function readTexts(value: Json | undefined, field: string, report: Report): stri
   if (isUnset(value)) return [];
   if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value as string[];
   report(badField(field, value, "a list of names"));
+  return [];
+}
+
+/** Modules have a few parameters of their own; each name is looked up in every module. */
+const MAX_PARAMETERS = 50;
+
+function readParameters({ target_parameters: value }: JsonObject, report: Report): string[] {
+  const names = readTexts(value, "target_parameters", report);
+  const kinds = new Set(names.map((name) => name.slice(name.lastIndexOf(".") + 1)));
+  if (kinds.size <= MAX_PARAMETERS) return names;
+  report(badField("target_parameters", value, `names of at most ${MAX_PARAMETERS} different parameters`));
   return [];
 }
 

@@ -1,6 +1,6 @@
 import type { Finding, Report } from "../errors.ts";
 import { isUnset, type Json, type JsonObject } from "../json.ts";
-import { compilePattern } from "../patterns.ts";
+import { compilePathPart, compilePattern, limitPatterns } from "../patterns.ts";
 import type { ModuleSelection } from "../recipe.ts";
 
 export function badField(field: string, value: Json | undefined, wanted: string): Finding {
@@ -42,9 +42,9 @@ function readReplaced(config: JsonObject, report: Report): Matcher {
     ? []
     : readList({ value: config.modules_to_save, field: "modules_to_save", type: "string" }, report);
   const heads = typeof config.task_type === "string" ? (TASK_HEADS[config.task_type] ?? []) : [];
-  const patterns = [...new Set([...(given as string[]), ...heads])].map((name) =>
-    compilePattern(`(?:.*\\.)?(?:${name})(?:\\..*)?`, "adapter_config.json modules_to_save", report),
-  );
+  const field = "adapter_config.json modules_to_save";
+  const names = limitPatterns([...new Set([...(given as string[]), ...heads])], field, report);
+  const patterns = names.map((name) => compilePathPart(name, field, report));
   return (module) => patterns.some((pattern) => pattern.matchesAll(module));
 }
 
@@ -63,6 +63,13 @@ function readNames(config: JsonObject, field: string, report: Report): Names | n
   return compileNames(readList({ value, field, type: "string" }, report) as string[], field, report);
 }
 
+/** What follows each dot of a name. */
+export function endings(name: string): string[] {
+  const found: string[] = [];
+  for (let at = name.indexOf("."); at >= 0; at = name.indexOf(".", at + 1)) found.push(name.slice(at + 1));
+  return found;
+}
+
 /** Embeddings, and the output heads that PEFT leaves out of "all-linear". */
 const NOT_LINEAR = /(^|\.)(\w*embed\w*|wte|wpe|lm_head|score|classifier)$/;
 
@@ -78,9 +85,12 @@ function compileNames(names: string | readonly string[], field: string, report: 
   const whole = new Set(names);
   return {
     equals: (module) => whole.has(module),
-    suffix: (module) => names.some((name) => module.endsWith(`.${name}`)),
+    suffix: (module) => endings(module).some((ending) => whole.has(ending)),
   };
 }
+
+/** A model has one list of layers, or a few. */
+const MAX_LAYER_WORDS = 20;
 
 function readLayers(config: JsonObject, report: Report): Matcher {
   const value = config.layers_to_transform;
@@ -91,6 +101,10 @@ function readLayers(config: JsonObject, report: Report): Matcher {
   const words = isUnset(given)
     ? [".*\\.[^.]*"]
     : (readList({ value: given, field: "layers_pattern", type: "string" }, report) as string[]);
+  if (words.length > MAX_LAYER_WORDS) {
+    report(badField("layers_pattern", given, `a list of at most ${MAX_LAYER_WORDS} names`));
+    return () => false;
+  }
   // Without a pattern some name has to stand before the layer's own: PEFT finds no layer in "layers.0.up".
   const patterns = words.map((word) => layerNumber(word, report));
   return (module) => {
@@ -98,6 +112,9 @@ function readLayers(config: JsonObject, report: Report): Matcher {
     return found !== undefined && found !== null && layers.has(found);
   };
 }
+
+/** Levels of modules in modules among which a layer's number is looked for. */
+const MAX_DEPTH = 30;
 
 /**
  * The layer number by PEFT's `.*?\.WORD\.(\d+)\.` (0.21: also at the start of the name). Each dotted number is tried
@@ -107,7 +124,7 @@ function layerNumber(word: string, report: Report): (module: string) => number |
   const before = compilePattern(`(?:.*\\.)?${word}`, "adapter_config.json layers_pattern", report);
   return (module) => {
     const parts = module.split(".");
-    for (let i = 1; i < parts.length - 1; i++) {
+    for (let i = 1; i < Math.min(parts.length - 1, MAX_DEPTH); i++) {
       if (/^\d+$/.test(parts[i]!) && before.matchesAll(parts.slice(0, i).join("."))) return Number(parts[i]);
     }
     return null;

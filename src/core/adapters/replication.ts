@@ -78,6 +78,9 @@ function layersOf(base: ReplicationRequest["base"], report: Report) {
   return { prefix, count: Math.max(...numbers) + 1 };
 }
 
+/** The deepest models have a few hundred. */
+const MAX_LAYERS = 2000;
+
 /** The base layer of each output layer. */
 function layerMap(ranges: Json, count: number, report: Report): number[] | null {
   const isRange = (range: Json): range is [number, number] =>
@@ -97,6 +100,11 @@ function layerMap(ranges: Json, count: number, report: Report): number[] | null 
     );
     return null;
   }
+  const total = (ranges as [number, number][]).reduce((sum, [start, end]) => sum + end - start, 0);
+  if (total > MAX_LAYERS) {
+    report(refused(`its ranges make a model of ${total} layers, the limit is ${MAX_LAYERS}.`));
+    return null;
+  }
   return (ranges as [number, number][]).flatMap(([start, end]) =>
     Array.from({ length: end - start }, (_, i) => start + i),
   );
@@ -106,11 +114,13 @@ function layerMap(ranges: Json, count: number, report: Report): number[] | null 
 function outputs(base: ReplicationRequest["base"], prefix: string, map: readonly number[]) {
   const tensors = new Map<string, LocatedTensor>();
   const origins = new Map<string, string>();
+  const copies = new Map<number, number[]>();
+  for (const [i, layer] of map.entries()) copies.set(layer, [...(copies.get(layer) ?? []), i]);
   for (const [name, tensor] of base) {
     const match = LAYER.exec(name);
     const names =
       match?.[1] === prefix
-        ? map.flatMap((layer, i) => (layer === Number(match[2]) ? [`${prefix}.${i}.${match[3]}`] : []))
+        ? (copies.get(Number(match[2])) ?? []).map((i) => `${prefix}.${i}.${match[3]}`)
         : [name];
     for (const output of names) {
       tensors.set(output, { ...tensor, name: output });
