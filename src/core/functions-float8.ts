@@ -1,5 +1,4 @@
 import type { MergeableDtype } from "./dtype.ts";
-import type { NdArray } from "./evaluate.ts";
 import { type Float8Dtype, float8ToNumber, largestFloat8, roundToFloat8 } from "./float8.ts";
 import type { ExprFunction } from "./functions.ts";
 import { bitsToNumber, roundToBits } from "./numerics.ts";
@@ -11,64 +10,80 @@ export const SCALE_CODES: Readonly<Record<MergeableDtype, number>> = { F32: 0, B
 const keyOf = <Name extends string>(codes: Readonly<Record<Name, number>>, code: number): Name =>
   (Object.keys(codes) as Name[]).find((name) => codes[name] === code)!;
 
-/** The scale that element (i, j) of a matrix has, for one scale a block of `high`×`wide` elements. */
-const scaleAt = (scales: NdArray, i: number, j: number, { high, wide }: { high: number; wide: number }) => {
-  const across = scales.shape.length > 1 ? scales.shape.at(-1)! : 1;
-  return Math.floor(i / high) * across + Math.floor(j / wide);
-};
+/** New scales: where the largest magnitudes of blocks of `high`×`wide` elements are kept, one a block. */
+export interface ScaleParams {
+  readonly high: number;
+  readonly wide: number;
+  /** Blocks below one another, and side by side. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Dimensions of the stored scales: 0, 1 or 2. */
+  readonly rank: number;
+  /** Codes of the 8-bit type and of the scales' own. */
+  readonly dtype: number;
+  readonly scaleDtype: number;
+}
+
+export const scaleShape = ({ rank, rows, columns }: ScaleParams): readonly number[] =>
+  rank === 0 ? [] : rank === 1 ? [rows * columns] : [rows, columns];
+
+/** Widens the largest magnitudes by `rows` rows from row `at` on; `values` row-major with `n` columns. */
+export function addLargest(
+  largest: Float64Array,
+  values: ArrayLike<number>,
+  { at, n }: { at: number; n: number },
+  { high, wide, columns }: ScaleParams,
+): void {
+  for (let i = 0; i < values.length; i++) {
+    const magnitude = Math.abs(values[i]!);
+    const block = Math.floor((at + Math.floor(i / n)) / high) * columns + Math.floor((i % n) / wide);
+    // NaN goes through: what is quantised with it is refused.
+    if (!(magnitude <= largest[block]!)) largest[block] = magnitude;
+  }
+}
+
+/** Largest magnitudes → scales as they are stored: over the type's largest value; 1 for a block of zeros. */
+export function scalesFrom(
+  largest: Float64Array,
+  { dtype, scaleDtype }: ScaleParams,
+  step: (value: number) => number,
+): Float64Array {
+  const most = largestFloat8(keyOf(FLOAT8_CODES, dtype));
+  const stored = keyOf(SCALE_CODES, scaleDtype);
+  return largest.map((value) =>
+    value === 0 ? 1 : bitsToNumber(stored, roundToBits(stored, step(value / most))),
+  );
+}
 
 export const FLOAT8_FUNCTIONS: Readonly<Record<string, ExprFunction>> = {
-  /** The scale of values that have none. */
-  "float8-one": { shape: () => [1], value: () => ({ shape: [1], values: Float64Array.of(1) }) },
-  /** Stored values times their scales: q[i,j] · s[⌊i/high⌋, ⌊j/wide⌋], one float32 step. */
-  "float8-dequantise": {
-    shape: ([values]) => values!,
-    value([values, scales], params, { step }) {
-      const [rows, columns] = values!.shape as [number, number];
-      const out = new Float64Array(values!.values.length);
-      const block = params as { high: number; wide: number };
-      for (let i = 0; i < rows; i++)
-        for (let j = 0; j < columns; j++) {
-          const at = i * columns + j;
-          out[at] = step(values!.values[at]! * scales!.values[scaleAt(scales!, i, j, block)]!);
-        }
-      return { shape: values!.shape, values: out };
-    },
+  /** A matrix of ones, to spread one scale over a block with. */
+  ones: {
+    shape: (_, { rows, columns }) => [rows!, columns!],
+    value: (_, { rows, columns }) => ({
+      shape: [rows!, columns!],
+      values: new Float64Array(rows! * columns!).fill(1),
+    }),
   },
-  /** New scales of a matrix: the largest magnitude of each block over the type's largest value; 1 for a block of zeros. */
+  /** The scales that a matrix gets when it is quantised: see `scalesFrom`. */
   "float8-scales": {
-    shape: (_, { rank, rows, columns }) => (rank === 0 ? [] : rank === 1 ? [rows!] : [rows!, columns!]),
-    value([values], params, { step }) {
-      const [m, n] = values!.shape as [number, number];
-      const { high, wide, rank, rows, columns, dtype } = params as Record<string, number>;
-      const largest = new Float64Array(rows! * columns!);
-      for (let i = 0; i < m; i++)
-        for (let j = 0; j < n; j++) {
-          const at = Math.floor(i / high!) * columns! + Math.floor(j / wide!);
-          largest[at] = Math.max(largest[at]!, Math.abs(values!.values[i * n + j]!));
-        }
-      const most = largestFloat8(keyOf(FLOAT8_CODES, dtype!));
-      const scales = largest.map((value) => (value === 0 ? 1 : step(value / most)));
-      return { shape: rank === 0 ? [] : rank === 1 ? [rows!] : [rows!, columns!], values: scales };
+    shape: (_, params) => scaleShape(params as unknown as ScaleParams),
+    value([matrix], params, { step }) {
+      const known = params as unknown as ScaleParams;
+      const largest = new Float64Array(known.rows * known.columns);
+      addLargest(largest, matrix!.values, { at: 0, n: matrix!.shape[1]! }, known);
+      return { shape: scaleShape(known), values: scalesFrom(largest, known, step) };
     },
   },
-  /** Values over their scales as these are stored, each rounded to the 8-bit type. */
-  "float8-quantise": {
+  /** Each value rounded to an 8-bit type, and widened again. */
+  "float8-round": {
     shape: ([values]) => values!,
-    value([values, scales], params, { step }) {
-      const [rows, columns] = values!.shape as [number, number];
-      const { high, wide, dtype, scaleDtype } = params as Record<string, number>;
+    rowwise: true,
+    value([of], { dtype }) {
       const format = keyOf(FLOAT8_CODES, dtype!);
-      const stored = keyOf(SCALE_CODES, scaleDtype!);
-      const kept = scales!.values.map((value) => bitsToNumber(stored, roundToBits(stored, value)));
-      const out = new Float64Array(values!.values.length);
-      for (let i = 0; i < rows; i++)
-        for (let j = 0; j < columns; j++) {
-          const at = i * columns + j;
-          const scale = kept[scaleAt(scales!, i, j, { high: high!, wide: wide! })]!;
-          out[at] = float8ToNumber(format, roundToFloat8(format, step(values!.values[at]! / scale)));
-        }
-      return { shape: values!.shape, values: out };
+      return {
+        shape: of!.shape,
+        values: of!.values.map((v) => float8ToNumber(format, roundToFloat8(format, v))),
+      };
     },
   },
 };

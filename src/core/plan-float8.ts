@@ -2,7 +2,7 @@ import type { AdapterTarget } from "./adapters/index.ts";
 import type { LocatedTensor } from "./checkpoint.ts";
 import { isMergeable, type MergeableDtype } from "./dtype.ts";
 import type { Finding } from "./errors.ts";
-import { base as baseLeaf, call, type Expr, mapLeaves } from "./expr.ts";
+import { base as baseLeaf, call, div, type Expr, kron, mapLeaves, mul, reshape, slice } from "./expr.ts";
 import { type Float8Dtype, isFloat8 } from "./float8.ts";
 import { FLOAT8_CODES, SCALE_CODES } from "./functions-float8.ts";
 import { isJsonObject, isUnset, type Json, type JsonObject } from "./json.ts";
@@ -28,6 +28,10 @@ interface Scales {
   /** Elements of a block that share one scale. */
   readonly high: number;
   readonly wide: number;
+  /** Blocks below one another, and side by side. */
+  readonly blocks: readonly [down: number, across: number];
+  /** Of the weight. */
+  readonly shape: readonly [rows: number, columns: number];
 }
 
 /**
@@ -62,10 +66,20 @@ export function planFloat8(
     : unpacked(plain, { base, scales, dtype, weights, config });
 }
 
+/** q · s, the scale of each block spread over its elements: one float32 product. */
 function dequantise(leaf: Expr, scales: Scales | null): Expr {
-  if (!scales) return leaf;
-  const { tensor, high, wide } = scales;
-  return call("float8-dequantise", [leaf, baseLeaf(tensor.name)], { high, wide });
+  return scales ? mul(leaf, spread(baseLeaf(scales.tensor.name), scales)) : leaf;
+}
+
+function spread(scale: Expr, { blocks, high, wide, shape }: Scales): Expr {
+  const [rows, columns] = shape;
+  const [down, across] = blocks;
+  const matrix = reshape(scale, [down, across]);
+  // One scale, and one a row, stretch by themselves.
+  if (across === 1 && (down === 1 || high === 1)) return matrix;
+  const all = kron(matrix, call("ones", [], { rows: high, columns: wide }));
+  const wideEnough = across * wide === columns ? all : slice(all, 1, 0, columns);
+  return down * high === rows ? wideEnough : slice(wideEnough, 0, 0, rows);
 }
 
 interface Known {
@@ -83,26 +97,22 @@ function requantised(targets: readonly AdapterTarget[], { base, scales }: Known)
       continue;
     }
     const dtype = FLOAT8_CODES[weight.dtype as Float8Dtype];
+    const rounded = (expr: Expr) => ({ ...target, expr: call("float8-round", [expr], { dtype }) });
     if (found === null) {
-      const ones = { high: weight.shape[0]!, wide: weight.shape[1]!, dtype, scaleDtype: SCALE_CODES.F32 };
-      out.push({ ...target, expr: call("float8-quantise", [target.expr, call("float8-one", [])], ones) });
+      out.push(rounded(target.expr));
       continue;
     }
-    const { tensor, high, wide } = found;
-    const [rows = 1, columns = 1] = tensor.shape;
+    const { tensor, high, wide, blocks } = found;
     const fresh = call("float8-scales", [target.expr], {
       high,
       wide,
+      rows: blocks[0],
+      columns: blocks[1],
       rank: tensor.shape.length,
-      rows,
-      columns,
       dtype,
+      scaleDtype: SCALE_CODES[tensor.dtype as MergeableDtype],
     });
-    const scaleDtype = SCALE_CODES[tensor.dtype as MergeableDtype];
-    out.push({
-      ...target,
-      expr: call("float8-quantise", [target.expr, fresh], { high, wide, dtype, scaleDtype }),
-    });
+    out.push(rounded(div(target.expr, spread(fresh, found))));
     out.push({ ...target, tensor: tensor.name, change: "new scales", expr: fresh });
   }
   const warning: Finding = {
@@ -179,14 +189,16 @@ function scalesOf(weight: LocatedTensor, base: Tensors, config: JsonObject): Sca
     );
   }
   const count = tensor.shape.reduce((product, dim) => product * dim, 1);
-  if (count === 1) return { tensor, high: rows, wide: columns };
-  if (tensor.shape[0] === rows && count === rows) return { tensor, high: 1, wide: columns };
+  const shape = [rows, columns] as const;
+  if (count === 1) return { tensor, high: rows, wide: columns, blocks: [1, 1], shape };
+  if (tensor.shape[0] === rows && count === rows)
+    return { tensor, high: 1, wide: columns, blocks: [rows, 1], shape };
   const [high, wide] = blockSize(config);
   const fits =
     tensor.shape.length === 2 &&
     tensor.shape[0] === Math.ceil(rows / high) &&
     tensor.shape[1] === Math.ceil(columns / wide);
-  if (fits) return { tensor, high, wide };
+  if (fits) return { tensor, high, wide, blocks: tensor.shape as [number, number], shape };
   return say(
     `the scales "${tensor.name}" [${tensor.shape}] fit "${weight.name}" [${weight.shape}] neither as one, nor one a row, nor one for each block of ${high}×${wide} (weight_block_size). Dequantise the base first.`,
   );

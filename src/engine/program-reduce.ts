@@ -1,4 +1,5 @@
 import type { NormOrder, SumOrder } from "../core/expr.ts";
+import { addLargest, type ScaleParams, scalesFrom } from "../core/functions-float8.ts";
 import { rankBlocks } from "../core/numerics.ts";
 import { isWhole } from "./compile.ts";
 import type { Node } from "./compile-graph.ts";
@@ -23,6 +24,11 @@ export function reduce(node: Node, machine: Machine, reduction: Reduction): Valu
   if (expr.op === "norm" && expr.axis === 0 && (exact || expr.order !== "lanes")) {
     const program = reduction.compile(args[0]!);
     return isWhole(program) ? null : columnLengths(node, { program, order: expr.order }, machine, reduction);
+  }
+  if (expr.op === "call" && expr.name === "float8-scales") {
+    const program = reduction.compile(args[0]!);
+    const params = expr.params as unknown as ScaleParams;
+    return isWhole(program) ? null : blockScales(node, { program, params }, machine, reduction);
   }
   if (expr.op === "matmul" && !args[0]!.readsBase) {
     const program = reduction.compile(args[1]!);
@@ -53,6 +59,27 @@ function columnLengths(
     kernels.roots(sums, lengths, cols, order);
     return { shape, values: kernels.view(lengths, cols).slice() };
   });
+}
+
+/** Scales of a matrix that is quantised again: the largest magnitude of each block, from one pass. */
+function blockScales(
+  { shape, args }: Node,
+  { program, params }: { program: TileProgram; params: ScaleParams },
+  machine: Machine,
+  { exact, checkStopped }: Reduction,
+): Value {
+  const { kernels } = machine;
+  const cols = args[0]!.shape[1]!;
+  const largest = new Float64Array(params.rows * params.columns);
+  runTiles(program, machine, {
+    begin: checkStopped,
+    end: ({ start, stop, at }) =>
+      addLargest(largest, kernels.view(at, stop - start), { at: start / cols, n: cols }, params),
+  });
+  const scales = scalesFrom(largest, params, exact ? (value) => value : Math.fround);
+  const values = kernels.array(scales.length);
+  values.set(scales);
+  return { shape, values };
 }
 
 function productFromLeft(

@@ -7,7 +7,9 @@ import {
   type MergeableDtype,
   widen,
 } from "../core/dtype.ts";
+import { AppError } from "../core/errors.ts";
 import { leafKey } from "../core/expr.ts";
+import { type Float8Dtype, isFloat8, roundToFloat8 } from "../core/float8.ts";
 import { arithmeticOf } from "../core/numerics.ts";
 import { EXACT_NUMERICS } from "../core/recipe.ts";
 import { compile, isNarrow } from "./compile.ts";
@@ -61,6 +63,7 @@ export type TaskGraph = ReturnType<typeof graphOf>;
 export class ProgramRun {
   readonly #io: TaskIo;
   readonly #task: TensorTask;
+  /** How values are rounded on the way; 8-bit floats are rounded by their own function at the end. */
   readonly #dtype: MergeableDtype;
   readonly #stored: ReadonlyMap<string, ProgramLeaf>;
   readonly #graph: TaskGraph;
@@ -76,16 +79,15 @@ export class ProgramRun {
 
   /** @param start of the WASM memory that is free for it */
   constructor(io: TaskIo, task: TensorTask, graph: TaskGraph, start: number) {
-    if (!isMergeable(task.dtype)) throw new Error(`${task.name}: a ${task.dtype} tensor cannot be computed`);
     this.#io = io;
     this.#task = task;
-    this.#dtype = task.dtype;
+    this.#dtype = isMergeable(task.dtype) ? task.dtype : "F32";
     this.#graph = graph;
     this.#stored = graph.stored;
     this.#exact = task.program!.numerics === EXACT_NUMERICS;
-    const kernels = new TileKernels(io.kernels, { exact: this.#exact, dtype: task.dtype });
+    const kernels = new TileKernels(io.kernels, { exact: this.#exact, dtype: this.#dtype });
     const arena = new Arena(io.kernels, start);
-    const arithmetic = arithmeticOf(task.program!.numerics, task.dtype);
+    const arithmetic = arithmeticOf(task.program!.numerics, this.#dtype);
     const values = new Values({
       kernels,
       arena,
@@ -131,7 +133,10 @@ export class ProgramRun {
     }
     checkInput(this.#task, main.inputDigest);
     this.checkLeaves();
-    return main;
+    // Counted beside floats only; of other types it is known whether anything changed at all.
+    return main.inputDigest !== null && main.inputDigest === main.outputDigest
+      ? { ...main, changed: 0 }
+      : main;
   }
 
   /** Reads what is left of the leaves, for their digests. */
@@ -157,7 +162,7 @@ export class ProgramRun {
 
   #output(program: TileProgram, input: ProgramLeaf | null): Done {
     const { kernels, arena } = this.#machine;
-    const dtype = this.#dtype;
+    const { dtype } = this.#task;
     const width = DTYPE_BITS[dtype] / 8;
     const height = tallest(program, this.#machine);
     const outAt = arena.take(height * width);
@@ -173,10 +178,11 @@ export class ProgramRun {
       },
       end: ({ start, stop, at }) => {
         const count = stop - start;
-        kernels.store(at, outAt, count);
+        if (isFloat8(dtype)) this.#storeFloat8(dtype, { at, to: outAt, count });
+        else kernels.store(at, outAt, count);
         const same = input?.dtype === dtype;
         state.changed += same ? kernels.differing(outAt, inputAt, count) : count;
-        this.#io.count(state.outputSum, dtype, outAt, count);
+        if (isMergeable(dtype)) this.#io.count(state.outputSum, dtype, outAt, count);
         this.#io.hash(state.output, outAt, count * width);
         this.#io.write(this.#task, start * width, outAt, count * width);
       },
@@ -185,6 +191,22 @@ export class ProgramRun {
       if (step.op === "read") this.checked(this.#stored.get(step.leaf)!, finishHash(hash));
     }
     return state.done();
+  }
+
+  /** Values on the grid of an 8-bit type, as its bits. @throws NOT_FINITE: its NaN would be taken for a number */
+  #storeFloat8(dtype: Float8Dtype, { at, to, count }: { at: number; to: number; count: number }): void {
+    const values = this.#machine.kernels.view(at, count);
+    const bytes = this.#io.kernels.bytes(to, count);
+    for (let i = 0; i < count; i++) {
+      const value = values[i]!;
+      if (Number.isNaN(value)) {
+        throw new AppError(
+          "NOT_FINITE",
+          `tensor "${this.#task.name}" would hold NaN after the merge: the change leaves the range of numbers. Check alpha and the adapter.`,
+        );
+      }
+      bytes[i] = roundToFloat8(dtype, value);
+    }
   }
 
   /** A leaf that is read from first to last can be hashed on the way. */
@@ -308,7 +330,7 @@ class Progress {
       inputDigest: this.#beside ? (this.#task.known?.digest ?? finishHash(this.input)) : null,
       outputDigest: finishHash(this.output),
       inputSum: this.#beside ? this.inputSum : null,
-      outputSum: this.outputSum,
+      outputSum: isMergeable(this.#task.dtype) ? this.outputSum : null,
       changed: this.changed,
     };
   }

@@ -1,4 +1,5 @@
 import { elementCount, isMergeable } from "../core/dtype.ts";
+import { isFloat8 } from "../core/float8.ts";
 import { FastRun } from "./fast-runner.ts";
 import { fastUpdate } from "./fast-update.ts";
 import type { Kernels } from "./kernels.ts";
@@ -59,7 +60,8 @@ export class TensorRunner {
   }
 
   #compute(task: TensorTask): Done {
-    if (!isMergeable(task.dtype)) throw new Error(`${task.name}: a ${task.dtype} tensor cannot be computed`);
+    const { dtype } = task;
+    if (!isMergeable(dtype) && !isFloat8(dtype)) throw new Error(`${task.name}: ${dtype} cannot be computed`);
     const graph = graphOf(task);
     const run = new ProgramRun(this.#io, task, graph, TILE_AT + TILE_BYTES);
     const update = fastUpdate(task, graph);

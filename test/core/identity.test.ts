@@ -77,7 +77,7 @@ describe("a recipe", () => {
     ["a missing field", { ...recipe, seed: undefined }, "seed"],
     ["an unknown field", { ...recipe, speed: 1 }, ""],
     ["another schema", { ...recipe, schema: 2 }, "schema"],
-    ["a dtype that this release does not cast to", { ...recipe, dtype: "F16" }, "dtype"],
+    ["a dtype that no merge writes", { ...recipe, dtype: "I8" }, "dtype"],
     ["no source", { ...recipe, sources: [] }, "sources"],
     ["a digest in capitals", { ...recipe, base: { ...recipe.base, version: "SHA256:00" } }, "base.version"],
   ])("refuses %s and names the field", (_, value, field) => {
