@@ -1,5 +1,5 @@
 import { renamesOf } from "./adapters/renames.ts";
-import { readModelFacts, usesConv1D } from "./arch.ts";
+import { isConv1D, readModelFacts } from "./arch.ts";
 import { type CheckpointFacts, type LocatedTensor, tensorsByName } from "./checkpoint.ts";
 import { isMergeable, type MergeableDtype } from "./dtype.ts";
 import { AppError } from "./errors.ts";
@@ -75,7 +75,7 @@ export function planExtraction(
     const module = rename(name).replace(/\.weight$/, "");
     const why = reasonAgainst(name, tensor, module, request.targets);
     const pair = { base: tensor, tuned: other };
-    if (why === null) modules.push({ module, ...pair, transposed: usesConv1D(model.modelType) });
+    if (why === null) modules.push({ module, ...pair, transposed: isConv1D(model.modelType, module) });
     else others.push({ name, why, ...pair });
   }
   for (const name of tunedTensors.keys()) {
