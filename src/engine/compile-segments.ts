@@ -12,16 +12,22 @@ export function segmentsOf(steps: readonly Step[], result: Operand, least: numbe
   const needed = reachable(steps, result);
   const limits = needed.flatMap((i) => limitsOf(steps[i]!));
   const edges = [...new Set(limits)].sort((a, b) => a - b);
+  const begins = needed.toSorted((a, b) => steps[a]!.span.start - steps[b]!.span.start);
   const segments: Segment[] = [];
+  let active: number[] = [];
+  let next = 0;
   for (const [i, start] of edges.slice(0, -1).entries()) {
     const stop = edges[i + 1]!;
-    const active = needed.filter((s) => steps[s]!.span.start <= start && steps[s]!.span.stop >= stop);
+    active = active.filter((s) => steps[s]!.span.stop > start);
+    for (; next < begins.length && steps[begins[next]!]!.span.start <= start; next++)
+      active.push(begins[next]!);
+    active.sort((a, b) => a - b);
     const unit = unitOf(
       active.map((s) => steps[s]!),
       { start, stop, least },
     );
     if (unit === null) return null;
-    segments.push({ start, stop, unit, steps: active });
+    segments.push({ start, stop, unit, steps: active.slice() });
   }
   return segments;
 }

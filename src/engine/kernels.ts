@@ -108,6 +108,11 @@ export class Kernels {
     this.#view = new Uint8Array(this.#memory.buffer);
   }
 
+  /** Bytes of memory taken so far; it never shrinks. */
+  get size(): number {
+    return this.#view.byteLength;
+  }
+
   /** A view of memory; valid until the next `reserve` that grows. */
   bytes(offset: number, length: number): Uint8Array<ArrayBuffer> {
     return this.#view.subarray(offset, offset + length);

@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, test } from "vitest";
 import { compileKernels, Kernels } from "../../src/engine/kernels.ts";
 import { seeded } from "../support/canonical.ts";
-import { differing, type Example, expectedBits, runTask, taskOf } from "../support/programs.ts";
+import { check } from "../support/programs.ts";
 import { randomExample } from "../support/random-expr.ts";
 
 let folder: string;
@@ -18,21 +18,6 @@ beforeAll(async () => {
   emulated = new Kernels(module, { emulateFma: true });
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** Runs an example in tiles of a size and compares bits, changes and progress with the interpreter's. */
-function check(example: Example, kernels: Kernels, tileElements: number): void {
-  const task = taskOf(example, folder);
-  const bits = expectedBits(example);
-  const input = example.tensors.get("base w")!;
-  const comparable =
-    input.dtype === example.dtype &&
-    input.bytes.byteLength * 8 === bits.length * (input.dtype === "F32" ? 32 : 16);
-  const run = runTask(task, kernels, tileElements);
-  expect(run.bits).toEqual(bits);
-  expect(run.result.changed).toBe(comparable ? differing(example.dtype, input.bytes, bits) : bits.length);
-  expect(run.result.inputDigest).toBe(task.expectDigest);
-  expect(run.progress).toBe(input.bytes.byteLength);
-}
 
 const SHAPES: readonly (readonly number[])[] = [
   [6, 21],
@@ -59,7 +44,7 @@ describe("programs give the bits of the interpreter", () => {
       const example = randomExample(random, shape, depth);
       const tile = [1, 30, 100, 65_536][Math.floor(random() * 4)]!;
       try {
-        check(example, random() < 0.8 ? fast : emulated, tile);
+        check(example, { folder, kernels: random() < 0.8 ? fast : emulated, tileElements: tile });
       } catch (error) {
         const { expr, dtype, numerics } = example;
         const seedText = `seed ${seed * 1000 + i}, [${shape}] ${dtype} ${numerics} tile ${tile}`;

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { expect } from "vitest";
 import { DTYPE_BITS, elementCount, type MergeableDtype, widen } from "../../src/core/dtype.ts";
 import { evaluate } from "../../src/core/evaluate.ts";
 import { type Expr, type Leaf, leafKey, leaves } from "../../src/core/expr.ts";
@@ -122,4 +123,22 @@ export function differing(dtype: MergeableDtype, one: Uint8Array, bits: readonly
   const view = new DataView(one.buffer, one.byteOffset);
   const at = (i: number) => (width === 4 ? view.getUint32(i * 4, true) : view.getUint16(i * 2, true));
   return bits.filter((value, i) => value !== at(i)).length;
+}
+
+/** Runs an example in tiles of a size and compares bits, changes, digests and progress with the interpreter's. */
+export function check(
+  example: Example,
+  { folder, kernels, tileElements }: { folder: string; kernels: Kernels; tileElements?: number | undefined },
+): void {
+  const task = taskOf(example, folder);
+  const bits = expectedBits(example);
+  const input = example.tensors.get(example.input ?? "base w");
+  const width = example.dtype === "F32" ? 4 : 2;
+  const comparable = input?.dtype === example.dtype && input.bytes.byteLength === bits.length * width;
+  const { bits: got, result, progress } = runTask(task, kernels, tileElements);
+  expect(got).toEqual(bits);
+  expect(result.outputDigest).toBe(sha(toBytes(example.dtype, bits)));
+  expect(result.changed).toBe(comparable ? differing(example.dtype, input!.bytes, bits) : bits.length);
+  expect(result.inputDigest).toBe(input ? sha(input.bytes) : null);
+  expect(progress).toBe(input?.bytes.byteLength ?? 0);
 }
