@@ -1,4 +1,4 @@
-"""Merges an adapter of each rarer kind into one layer of F32 and of F16 with PEFT, and prints digests. Run by hand:
+"""Merges an adapter of each rarer kind into a layer of F32 and of F16, and into a Conv1D, with PEFT; prints digests. By hand:
 
     python3 -m venv v && v/bin/pip install torch transformers peft safetensors
     OMP_NUM_THREADS=1 v/bin/python test/oracle/kinds_digests.py > test/fixtures/kinds-digests.json
@@ -17,9 +17,10 @@ import peft
 import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
 
 ROWS, COLUMNS = 56, 40
-TARGETS = ["q_proj"]
+TARGETS = ["q_proj", "c_attn"]
 KINDS = {
     "SHIRA": lambda: peft.ShiraConfig(r=1, target_modules=TARGETS, random_seed=3),
     "SUPERTUNING": lambda: peft.SupertuningConfig(target_modules=TARGETS, sparsity=0.98),
@@ -35,13 +36,19 @@ KINDS = {
 }
 
 
-class Attention(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.q_proj = torch.nn.Linear(COLUMNS, ROWS, bias=False)
+CONV1D = ("HIRA", "VBLORA", "RANDLORA", "GRALORA", "TINYLORA", "DEFT")
 
-    def forward(self, x):
-        return self.q_proj(x)
+
+class Attention(torch.nn.Module):
+    def __init__(self, layer: str):
+        super().__init__()
+        setattr(self, layer, torch.nn.Linear(COLUMNS, ROWS, bias=False) if layer == "q_proj" else Conv1D(ROWS, COLUMNS))
+
+
+class Model(torch.nn.Module):
+    def __init__(self, layer: str):
+        super().__init__()
+        self.attn = Attention(layer)
 
 
 def numbers(shape, t: int) -> torch.Tensor:
@@ -49,21 +56,27 @@ def numbers(shape, t: int) -> torch.Tensor:
     return (((i * 7919 + t * 104729) % 2003 - 1001).to(torch.float32) / 4096).reshape(shape)
 
 
-def model(dtype: torch.dtype) -> Attention:
-    made = Attention().to(dtype)
+def model(layer: str, dtype: torch.dtype) -> Model:
+    made = Model(layer).to(dtype)
+    weight = getattr(made.attn, layer).weight
     with torch.no_grad():
-        made.q_proj.weight.copy_(numbers((ROWS, COLUMNS), 0))
+        weight.copy_(numbers(weight.shape, 0))
     return made
 
 
-def case(kind: str, dtype: torch.dtype) -> dict:
+def end_of(name: str) -> str:
+    """Shared tensors have the same numbers wherever they are stored."""
+    return name.removeprefix("base_model.").removeprefix("model.attn.").split("proj.")[-1].split("c_attn.")[-1]
+
+
+def case(kind: str, layer: str, dtype: torch.dtype) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        get_peft_model(model(dtype), KINDS[kind]()).save_pretrained(folder)
+        get_peft_model(model(layer, dtype), KINDS[kind]()).save_pretrained(folder)
         path = f"{folder}/adapter_model.safetensors"
         tensors, listed = load_file(path), {}
-        ends = sorted({name.split("q_proj.")[-1].split("base_model.")[-1] for name in tensors})
+        ends = sorted({end_of(name) for name in tensors})
         for name, tensor in tensors.items():
-            t = ends.index(name.split("q_proj.")[-1].split("base_model.")[-1]) + 1
+            t = ends.index(end_of(name)) + 1
             listed[name] = {"shape": list(tensor.shape)}
             if not tensor.is_floating_point():
                 listed[name] |= {"dtype": str(tensor.dtype), "values": tensor.flatten().tolist()}
@@ -73,15 +86,18 @@ def case(kind: str, dtype: torch.dtype) -> dict:
                 listed[name]["t"] = t
                 tensors[name] = numbers(tensor.shape, t)
         save_file(tensors, path, {"format": "pt"})
-        merged = PeftModel.from_pretrained(model(dtype), folder).merge_and_unload().q_proj.weight
+        whole = PeftModel.from_pretrained(model(layer, dtype), folder).merge_and_unload()
         config = json.load(open(f"{folder}/adapter_config.json"))
+    merged = getattr(whole.attn, layer).weight
     assert merged.dtype == dtype
     digest = hashlib.sha256(merged.detach().contiguous().numpy().tobytes()).hexdigest()
     kept = {name: value for name, value in config.items() if name not in ("auto_mapping", "base_model_name_or_path")}
-    return {"kind": kind, "dtype": {torch.float32: "F32", torch.float16: "F16"}[dtype], "config": kept, "tensors": listed, "sha256": digest}
+    name = {torch.float32: "F32", torch.float16: "F16"}[dtype]
+    return {"kind": kind, "layer": layer, "dtype": name, "config": kept, "tensors": listed, "sha256": digest}
 
 
-cases = [case(kind, dtype) for kind in KINDS for dtype in (torch.float32, torch.float16)]
+layers = {kind: ["q_proj", "c_attn"] if kind in CONV1D else ["q_proj"] for kind in KINDS}
+cases = [case(kind, layer, dtype) for kind in KINDS for layer in layers[kind] for dtype in (torch.float32, torch.float16)]
 versions = {"torch": torch.__version__, "peft": peft.__version__}
 json.dump({"rows": ROWS, "columns": COLUMNS, "versions": versions, "cases": cases}, sys.stdout, separators=(",", ":"))
 print()

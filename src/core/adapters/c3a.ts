@@ -7,7 +7,8 @@ import { shapeMismatch } from "./part-shapes.ts";
 /**
  * C3A (Chen et al. 2024): `W + C/in`, where C is made of circulant blocks of size b whose first rows are
  * `c3a_kernel[p, q, :]` (out/b × in/b × b). C is rounded to W's type, and again after the division, which is by the
- * width of the input and not by the size of a block.
+ * width of the input and not by the size of a block. PEFT makes C by Fourier transforms in float32, whose errors only a
+ * base of F32 shows.
  */
 const C3A: LinearKind<null> = {
   change: "C3A",

@@ -1,5 +1,5 @@
 import type { Report } from "../errors.ts";
-import { add, base, matmul, relu, round, sub, transpose } from "../expr.ts";
+import { add, base, type Expr, matmul, relu, round, sub, transpose } from "../expr.ts";
 import type { JsonObject } from "../json.ts";
 import { fieldFinding, knownFields, readCount } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
@@ -26,14 +26,16 @@ const DEFT: LinearKind<number> = {
     },
   },
   parts: { deft_P: { shape: ["out", "r"] }, deft_R: { shape: ["r", "in"] } },
+  transposes: true,
   settings: readRank,
-  changes({ name, settings: stated, weight, dims, part }) {
+  changes({ name, settings: stated, weight, dims, part, transposed }) {
     const rank = dims.r!;
     // A rank above the number of rows is cut down to it.
     if (Math.min(stated, dims.out!) !== rank) return rankMismatch(name, stated, rank);
     const p = part("deft_P");
-    const removed = matmul(transpose(relu(p)), base(weight.name));
-    return [{ rank, expr: add(base(weight.name), round(matmul(p, sub(part("deft_R"), removed)))) }];
+    const turned = (of: Expr) => (transposed ? transpose(of) : of);
+    const removed = matmul(transpose(relu(p)), turned(base(weight.name)));
+    return [{ rank, expr: add(base(weight.name), round(turned(matmul(p, sub(part("deft_R"), removed))))) }];
   },
 };
 

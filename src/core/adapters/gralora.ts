@@ -28,6 +28,7 @@ const GRALORA: LinearKind<Settings> = {
     "gralora_A_general.weight": { shape: ["hybrid", "in"], optional: true },
     "gralora_B_general.weight": { shape: ["out", "hybrid"], optional: true },
   },
+  transposes: true,
   settings: readSettings,
   changes(module) {
     const { name, settings, weight, dims, parts, part } = module;
@@ -53,7 +54,10 @@ const GRALORA: LinearKind<Settings> = {
     const whole = found > 0 ? add(delta, matmul(part(general[1]), part(general[0]))) : delta;
     const factor = settings.alpha / (rank + found);
     return [
-      { rank, alpha: settings.alpha, scale: factor, expr: add(base(weight.name), scale(factor, whole)) },
+      {
+        ...{ rank, alpha: settings.alpha, scale: factor },
+        expr: add(base(weight.name), scale(factor, module.transposed ? transpose(whole) : whole)),
+      },
     ];
   },
 };

@@ -1,6 +1,6 @@
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import type { Finding, Report } from "../errors.ts";
-import type { Expr } from "../expr.ts";
+import { type Expr, transpose } from "../expr.ts";
 import type { JsonObject } from "../json.ts";
 import type { FieldRules } from "./config.ts";
 import { type Adapted, type Made, type ModuleKind, parseModules } from "./frame.ts";
@@ -23,8 +23,10 @@ export interface LinearModule<Settings> {
   readonly parts: Parts;
   /** Tensors that all modules share, by the end of their keys. */
   readonly shared: ReadonlyMap<string, TensorFacts>;
-  /** Sizes by the symbols of the part rules; `out` and `in` are the weight's own. */
+  /** Sizes by the symbols of the part rules; `out` and `in` are those of the layer. */
   readonly dims: Dims;
+  /** The weight is stored (in, out): transformers' Conv1D. */
+  readonly transposed: boolean;
   /** An adapter tensor of the module, which has to be there, as an expression. */
   part(name: string): Expr;
 }
@@ -44,6 +46,8 @@ export interface LinearKind<Settings> {
   readonly parts: Readonly<Record<string, PartRule>>;
   /** Ends of keys of tensors that all modules share, after `base_model.`. */
   readonly shared?: RegExp;
+  /** PEFT has it for transformers' Conv1D, too, and adds the transposed change. */
+  readonly transposes?: true;
   readonly settings: (config: JsonObject, report: Report) => Settings;
   readonly changes: (module: LinearModule<Settings>) => readonly LinearChange[] | Finding;
 }
@@ -68,7 +72,7 @@ function moduleKind<Settings>(
     part: anyOf(Object.keys(kind.parts)),
     ...(whole.length > 0 && { whole: anyOf(whole) }),
     fields: kind.fields,
-    layers: ["linear"],
+    layers: kind.transposes ? ["linear", "transposed"] : ["linear"],
     read(config, { report }) {
       const settings = kind.settings(config, report);
       return (adapted) => made(adapted, { kind, settings, shared });
@@ -84,12 +88,16 @@ interface Context<Settings> {
 
 function made<Settings>(adapted: Adapted, { kind, settings, shared }: Context<Settings>): Made {
   const { input, module: name, parts, weight } = adapted;
-  const misplaced = layerProblem(name, kind.change);
-  if (misplaced) return misplaced;
-  const bound = bindShapes({ module: name, parts, rules: kind.parts, weight });
+  if (ONE_EXPERT.test(`${name}.`)) return expert(name, kind.change);
+  const { out, in: width } = adapted;
+  const bound = bindShapes({ module: name, parts, rules: kind.parts, weight, sizes: { out, in: width } });
   if ("code" in bound) return bound;
-  const part = (end: string): Expr => read(input, parts.get(end)!);
-  const changes = kind.changes({ input, settings, name, weight, parts, shared, dims: bound.sizes, part });
+  const changes = kind.changes({
+    ...{ input, settings, name, weight, parts, shared },
+    dims: bound.sizes,
+    transposed: adapted.layer === "transposed",
+    part: (end) => read(input, parts.get(end)!),
+  });
   if ("code" in changes) return changes;
   return changes.map(({ tensor = weight.name, expr, rank = null, alpha = null, scale = null }) => {
     return { tensor, module: name, change: kind.change, rank, alpha, scale, expr };
@@ -113,17 +121,25 @@ function split({ tensors }: AdapterInput, pattern: RegExp | undefined) {
   return { own, shared };
 }
 
-const EMBEDDING = /(^|\.)(embed_tokens|wte|wpe|word_embeddings|embed_in|tok_embeddings)$/;
+/** The factors of a change (out×r and r×in), as the layout of the weight wants them. */
+export function laidOut(
+  { transposed }: Pick<LinearModule<unknown>, "transposed">,
+  factors: Factors,
+): Factors {
+  const { left, right } = factors;
+  return transposed ? { left: transpose(right), right: transpose(left) } : factors;
+}
 
-/** Modules whose weight is a matrix, and which are no linear layer all the same. */
-function layerProblem(name: string, change: string): Finding | null {
-  const what = ONE_EXPERT.test(`${name}.`)
-    ? "one expert of a mixture"
-    : EMBEDDING.test(name) && "an embedding";
-  if (!what) return null;
+interface Factors {
+  readonly left: Expr;
+  readonly right: Expr;
+}
+
+/** In memory the experts of a mixture are one tensor, and PEFT rounds their change in another way. */
+function expert(name: string, change: string): Finding {
   return {
     code: "UNSUPPORTED_VARIANT",
     subject: name,
-    message: `module ${name} is ${what}: ${change} is merged into linear layers only; merge it with PEFT and import the result.`,
+    message: `module ${name} is one expert of a mixture: ${change} is merged into linear layers only; merge it with PEFT and import the result.`,
   };
 }

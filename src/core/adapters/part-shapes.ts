@@ -32,21 +32,22 @@ export interface Binding {
   readonly module: string;
   readonly parts: Parts;
   readonly rules: Readonly<Record<string, PartRule>>;
-  /** A matrix [out, in]. */
   readonly weight: LocatedTensor;
+  /** What is known before: `out` and `in`. */
+  readonly sizes: Dims;
 }
 
 /** Checks that a module's tensors are there, with their dtypes and shapes, and finds what the symbols stand for. */
-export function bindShapes({ module, parts, rules, weight }: Binding): { sizes: Dims } | Finding {
-  const [out, columns] = weight.shape as [number, number];
-  const sizes: Record<string, number> = { out, in: columns };
+export function bindShapes(binding: Binding): { sizes: Dims } | Finding {
+  const { module, parts, rules } = binding;
+  const sizes: Record<string, number> = { ...binding.sizes };
   for (const [part, rule] of Object.entries(rules)) {
     const tensor = parts.get(part);
     if (!tensor && !rule.optional) return missing(module, part);
     if (!tensor) continue;
     const right = rule.whole ? WHOLE.has(tensor.dtype) : isMergeable(tensor.dtype);
     if (!right) return wrongType(tensor, rule);
-    if (!bind(rule.shape, tensor.shape, sizes)) return mismatch({ module, parts, rules, weight }, sizes);
+    if (!bind(rule.shape, tensor.shape, sizes)) return mismatch({ ...binding, sizes });
   }
   return { sizes };
 }
@@ -73,7 +74,7 @@ function wrongType({ name, dtype }: TensorFacts, { whole }: PartRule): Finding {
   };
 }
 
-function mismatch({ module, parts, rules, weight }: Binding, sizes: Dims): Finding {
+function mismatch({ module, parts, rules, weight, sizes }: Binding): Finding {
   const found = [...parts].map(([part, { shape }]) => `${part} [${shape}]`).join(", ");
   const wanted = Object.entries(rules)
     .filter(([part]) => parts.has(part))

@@ -33,6 +33,7 @@ const RANDLORA: LinearKind<Settings> = {
     randlora_B: { shape: ["tallest", "bases", "r"], optional: true },
   },
   shared: /randlora_[AB]/,
+  transposes: true,
   settings: readSettings,
   changes(module) {
     const { name, settings, weight, dims } = module;
@@ -52,7 +53,8 @@ const RANDLORA: LinearKind<Settings> = {
     const right = reshape(scaled, [rank * count, small]);
     const left = reshape(slice(slice(b, 0, 0, large), 1, 0, count), [large, count * rank]);
     const scale = settings.alpha / settings.rank;
-    const turned = dims.in !== small;
+    // The product is large×small: out×in unless there are more inputs than outputs.
+    const turned = (dims.in !== small) !== module.transposed;
     const factors = turned ? { left: transpose(right), right: transpose(left) } : { left, right };
     const expr = lowRankUpdate({ base: weight.name, ...factors, scale, roundFirst: true });
     return [{ rank, alpha: settings.alpha, scale, expr }];

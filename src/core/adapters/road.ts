@@ -20,7 +20,8 @@ const PER_ROW: Readonly<Record<string, number>> = { road_1: 0.5, road_2: 1, road
  * RoAd (Liao et al. 2024): rows i and i + g/2 of each group of g output rows are turned by an angle and stretched:
  * `w_i' = α cos θ · w_i − α sin θ · w_j`, `w_j' = α sin θ · w_i + α cos θ · w_j`, and the bias like a column of W.
  * road_1 has one θ and α for a pair, road_2 one for each row, road_4 four for a pair. α·cos θ and α·sin θ are rounded to
- * W's type before they multiply.
+ * W's type before they multiply. Their sines and cosines are rounded once to float32; torch's own are off in its last
+ * bit here and there, which only a base of F32 shows.
  */
 const ROAD: LinearKind<Settings> = {
   change: "RoAd",

@@ -3,7 +3,7 @@ import { lowRankUpdate, matmul, reshape } from "../expr.ts";
 import type { JsonObject } from "../json.ts";
 import { knownFields, readCount, readNumber } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
-import { type LinearKind, type LinearModule, parseLinear } from "./linear-kind.ts";
+import { type LinearKind, type LinearModule, laidOut, parseLinear } from "./linear-kind.ts";
 import { badField } from "./module-names.ts";
 import { definitionOrder } from "./module-order.ts";
 import { missing, rankMismatch, shapeMismatch } from "./part-shapes.ts";
@@ -39,6 +39,7 @@ const kindOf = (modules: readonly string[], order: Order): LinearKind<Settings> 
     tinylora_P: { shape: ["u", "r", "r"], optional: true },
   },
   shared: /tinylora_v\.\d+/,
+  transposes: true,
   settings: readSettings,
   changes(module) {
     const { input, name, settings, weight, dims, parts, shared, part } = module;
@@ -61,7 +62,7 @@ const kindOf = (modules: readonly string[], order: Order): LinearKind<Settings> 
     const mixed = matmul(reshape(read(input, v), [1, dims.u!]), cores, "unfused");
     const core = reshape(mixed, [rank, rank]);
     const left = matmul(part("tinylora_B"), core, rank <= NARROW ? "unfused" : "fused");
-    const factors = { left, right: part("tinylora_A") };
+    const factors = laidOut(module, { left, right: part("tinylora_A") });
     return [{ rank, expr: lowRankUpdate({ base: weight.name, ...factors, scale: 1, roundFirst: false }) }];
   },
 });

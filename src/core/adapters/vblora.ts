@@ -3,7 +3,7 @@ import { call, type Expr, lowRankUpdate, permute, reshape } from "../expr.ts";
 import type { JsonObject } from "../json.ts";
 import { knownFields, readCount, readFlag } from "./config.ts";
 import type { AdapterInput, ParsedAdapter } from "./index.ts";
-import { type LinearKind, type LinearModule, parseLinear } from "./linear-kind.ts";
+import { type LinearKind, type LinearModule, laidOut, parseLinear } from "./linear-kind.ts";
 import { missing, type PartRule, rankMismatch, shapeMismatch } from "./part-shapes.ts";
 import { read } from "./parts.ts";
 
@@ -42,6 +42,7 @@ const kindOf = (onlyTop: boolean): LinearKind<Settings> => ({
   },
   parts: onlyTop ? top : all,
   shared: new RegExp(BANK),
+  transposes: true,
   settings: readSettings,
   changes(module) {
     const { input, weight, dims, settings, name, shared } = module;
@@ -54,7 +55,15 @@ const kindOf = (onlyTop: boolean): LinearKind<Settings> => ({
     const a = reshape(mixture(module, "A", read(input, bank)), [rank, dims.in!]);
     const b = reshape(permute(mixture(module, "B", read(input, bank)), [0, 2, 1]), [dims.out!, rank]);
     return [
-      { rank, expr: lowRankUpdate({ base: weight.name, left: b, right: a, scale: 1, roundFirst: false }) },
+      {
+        rank,
+        expr: lowRankUpdate({
+          base: weight.name,
+          ...laidOut(module, { left: b, right: a }),
+          scale: 1,
+          roundFirst: false,
+        }),
+      },
     ];
   },
 });

@@ -22,6 +22,8 @@ interface Listed {
 
 interface Case {
   readonly kind: string;
+  /** `q_proj`, or `c_attn`: a Conv1D. */
+  readonly layer: string;
   readonly dtype: MergeableDtype;
   readonly config: JsonObject;
   readonly tensors: Readonly<Record<string, Listed>>;
@@ -51,14 +53,17 @@ function given({ shape, t, values }: Listed): Given {
 }
 
 describe("the float32 steps of the rarer kinds are PEFT's, bit for bit", () => {
-  it.each(cases)("$kind into $dtype", ({ dtype, config, tensors, sha256 }) => {
+  it.each(cases)("$kind into $layer of $dtype", ({ layer, dtype, config, tensors, sha256 }) => {
+    const weight = `attn.${layer}.weight`;
+    const shape = layer === "c_attn" ? [columns, rows] : [rows, columns];
     const merged = merge({
-      base: { "q_proj.weight": { dtype, values: nested([rows, columns], (i) => numberAt(i, 0)) } },
+      base: { [weight]: { dtype, values: nested(shape, (i) => numberAt(i, 0)) } },
       adapter: Object.fromEntries(Object.entries(tensors).map(([name, listed]) => [name, given(listed)])),
       config,
+      ...(layer === "c_attn" && { model: { model_type: "gpt2" } }),
     });
     expect(merged.problems).toEqual([]);
-    const bits = merged.stored("q_proj.weight", dtype).map((value) => roundToBits(dtype, value));
+    const bits = merged.stored(weight, dtype).map((value) => roundToBits(dtype, value));
     const words = dtype === "F32" ? Uint32Array.from(bits) : Uint16Array.from(bits);
     expect(createHash("sha256").update(new Uint8Array(words.buffer)).digest("hex")).toBe(sha256);
   });

@@ -12,6 +12,9 @@ const KINDS = [
   ...["BEFT", "TINYLORA", "PEANUT", "DEFT", "VBLORA with save_only_topk_weights"],
 ];
 
+/** Kinds that PEFT has for transformers' Conv1D as well. */
+const ALSO_CONV1D = ["HIRA", "VBLORA", "RANDLORA", "GRALORA", "TINYLORA", "DEFT"];
+
 interface Changes {
   readonly module?: string;
   readonly model?: JsonObject;
@@ -121,11 +124,12 @@ describe("adapters of the rarer kinds are refused with their reason", () => {
     expect(refusals(example(kind, { config: { r: 7, rank_pattern: { q_proj: 2 } } }))).toEqual([]);
   });
 
-  it.each(KINDS)("%s: a Conv1D, an embedding, one expert of a mixture", (kind) => {
+  it.each(KINDS)("%s: an embedding, one expert of a mixture, and a Conv1D where PEFT has none", (kind) => {
     const conv = { module: "transformer.h.0.attn.c_attn", model: { model_type: "gpt2" } };
     const embedding = { module: "model.embed_tokens", config: { target_modules: ["embed_tokens"] } };
     const expert = { module: "model.layers.0.mlp.experts.0.w1" };
-    for (const place of [conv, embedding, expert]) {
+    const places = ALSO_CONV1D.includes(peftTypeOf(kind)) ? [embedding, expert] : [conv, embedding, expert];
+    for (const place of places) {
       expect(refusals(example(kind, place)), JSON.stringify(place)).toContain("UNSUPPORTED_VARIANT");
     }
   });
