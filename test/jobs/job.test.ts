@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AppError } from "../../src/core/errors.ts";
 import { type JobContext, type JobDefinition, type JobRun, runDelivery } from "../../src/jobs/job.ts";
+import { MemoryBudget } from "../../src/jobs/memory.ts";
 import { claimJob } from "../../src/registry/jobs.ts";
 import { startImport } from "../../src/registry/models.ts";
 import { DEMO, type Harness, startHarness } from "./harness.ts";
@@ -25,7 +26,7 @@ async function newJob(): Promise<string> {
 }
 
 function deliver(jobId: string, definition: JobDefinition, stopping = new AbortController().signal) {
-  const ctx: JobContext = { ...graft.jobContext, workerId: "test", stopping };
+  const ctx: JobContext = { ...graft.jobContext, workerId: "test", stopping, memory: new MemoryBudget(1e9) };
   return runDelivery(ctx, definition, { jobId, signal: new AbortController().signal, retriesLeft: 5 });
 }
 

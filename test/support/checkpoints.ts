@@ -9,11 +9,13 @@ export interface GeneratedSize {
   readonly rank: number;
   /** Weights files of the base; one where absent. */
   readonly shards?: number;
+  /** The adapter changes so many layers, from the first on; all where absent. */
+  readonly adapted?: number;
 }
 
 /** Writes `<folder>/base` and `<folder>/adapter`: random-looking weights, the same at every run. */
 export async function generateCheckpoint(folder: string, size: GeneratedSize): Promise<void> {
-  const { layers, hidden, rank, shards = 1 } = size;
+  const { layers, hidden, rank, shards = 1, adapted = layers } = size;
   const base = join(folder, "base");
   const adapter = join(folder, "adapter");
   await mkdir(base, { recursive: true });
@@ -47,13 +49,14 @@ export async function generateCheckpoint(folder: string, size: GeneratedSize): P
       r: rank,
       lora_alpha: 2 * rank,
       target_modules: ["q_proj"],
+      ...(adapted < layers && { layers_to_transform: Array.from({ length: adapted }, (_, i) => i) }),
       bias: "none",
     }),
   );
   await writeFile(
     join(adapter, "adapter_model.safetensors"),
     safetensors(
-      names.flatMap((name) => [
+      names.slice(0, adapted).flatMap((name) => [
         { name: `base_model.model.${name}.lora_A.weight`, dtype: "F32" as const, shape: [rank, hidden] },
         { name: `base_model.model.${name}.lora_B.weight`, dtype: "F32" as const, shape: [hidden, rank] },
       ]),
