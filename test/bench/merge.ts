@@ -160,7 +160,8 @@ export async function run(args: readonly string[]): Promise<void> {
     const loop = await measureLoopDelay(base, adapter);
     console.error("PEFT");
     const python = findPeft();
-    const peft = python === null ? null : measurePeft(python, { base, adapter, out: join(folder, "peft-out") });
+    const peft =
+      python === null ? null : measurePeft(python, { base, adapter, out: join(folder, "peft-out") });
     console.error("memory at 16 GB");
     const large = await measureLarge(folder);
     const written = lines.find((line) => line.digests === "written")!;
