@@ -1,6 +1,6 @@
 import { byteLength, type Dtype, isDtype } from "./dtype.ts";
 import { AppError } from "./errors.ts";
-import { isJsonObject, nestsTooDeep } from "./json.ts";
+import { isJsonObject, type JsonLimits, jsonExcess } from "./json.ts";
 import type { ByteSource } from "./source.ts";
 
 /** The format's own limit (safetensors library): a longer header is an attack or damage. */
@@ -10,6 +10,9 @@ export const MAX_TENSORS = 200_000;
 export const MAX_DIMS = 8;
 /** Names stand in messages and records; real ones end at a few hundred characters. */
 export const MAX_NAME_LENGTH = 2000;
+
+/** Each tensor is an object with two lists, and has at most `MAX_DIMS` sizes. */
+const HEADER_LIMITS: JsonLimits = { containers: 3 * MAX_TENSORS + 10, commas: 12 * MAX_TENSORS };
 
 export interface TensorHeader {
   readonly name: string;
@@ -59,7 +62,8 @@ function decode(source: ByteSource, bytes: Uint8Array): string {
 
 function parseHeader(source: ByteSource, text: string, dataStart: number): SafetensorsHeader {
   if (!text.startsWith("{")) throw bad(source, 'its header does not start with "{"');
-  if (nestsTooDeep(text)) throw bad(source, "its header nests too deep");
+  const excess = jsonExcess(text, HEADER_LIMITS);
+  if (excess !== null) throw bad(source, `its header ${excess}`);
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -93,8 +97,10 @@ function parseMetadata(source: ByteSource, value: unknown): Record<string, strin
 
 function parseTensor(source: ByteSource, name: string, entry: unknown, dataStart: number): TensorHeader {
   const say = (why: string) => bad(source, `tensor "${name}" ${why}`);
+  if (name.length > MAX_NAME_LENGTH) {
+    throw bad(source, `a tensor's name has ${name.length} characters, the limit is ${MAX_NAME_LENGTH}`);
+  }
   if (!isJsonObject(entry)) throw say("has no description");
-  if (name.length > MAX_NAME_LENGTH) throw say(`has a name of over ${MAX_NAME_LENGTH} characters`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (!isDtype(dtype)) throw say(`has the unknown dtype ${JSON.stringify(dtype)}`);
   if (!isCounts(shape)) throw say("has a shape that is not a list of whole numbers");

@@ -8,7 +8,7 @@ import {
   type TokenizerFacts,
 } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
-import type { JsonObject } from "../core/json.ts";
+import { type JsonObject, TOKENIZER_JSON } from "../core/json.ts";
 import { ID_FILES, largestTokenId } from "../core/tokenizer.ts";
 import { digestFile } from "./file.ts";
 import { readJson, type ScannedFile, type ScanOptions, scanFolder } from "./folder.ts";
@@ -59,7 +59,8 @@ async function readTokenizer(folder: string, files: readonly ScannedFile[]): Pro
   const paths = files.map((file) => file.path).filter((path) => fileRole(path) === "TOKENIZER");
   if (paths.length === 0) return null;
   const json: Partial<Record<(typeof ID_FILES)[number], JsonObject>> = {};
-  for (const file of ID_FILES) if (paths.includes(file)) json[file] = await readJson(folder, file);
+  for (const file of ID_FILES)
+    if (paths.includes(file)) json[file] = await readJson(folder, file, TOKENIZER_JSON);
   const settings = json["tokenizer_config.json"];
   return {
     maxId: largestTokenId(json),

@@ -3,7 +3,7 @@ import { join, relative, resolve, sep } from "node:path";
 import type { CheckpointFacts, FileStamp } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import { compareText } from "../core/identity.ts";
-import { type JsonObject, parseJsonObject } from "../core/json.ts";
+import { type JsonLimits, type JsonObject, parseJsonObject } from "../core/json.ts";
 import { fileError, stampFile } from "./file.ts";
 
 /** Deeper folders and longer listings are not model repositories. */
@@ -131,10 +131,10 @@ export async function readText(path: string): Promise<string> {
 }
 
 /** Parses a JSON file of a folder that must hold an object. */
-export async function readJson(folder: string, path: string): Promise<JsonObject> {
+export async function readJson(folder: string, path: string, limits?: JsonLimits): Promise<JsonObject> {
   // The whole path: base and adapter have files of the same names.
   const file = join(folder, path);
-  return parseJsonObject(await readText(file), file);
+  return parseJsonObject(await readText(file), file, limits);
 }
 
 /** Facts of a folder that was renamed since they were taken: the stamps name the new place. */

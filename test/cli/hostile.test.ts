@@ -84,7 +84,7 @@ describe("files made to break the reader are refused in one line:", () => {
   it("a header that nests 200,000 levels", async () => {
     const header = `{"a":{"dtype":${DEEP},"shape":[1],"data_offsets":[0,4]}}`;
     await writeRaw(join(base, "model.safetensors"), header, Buffer.alloc(4));
-    await expectRefused(merge(out()), "BAD_FILE", /nests too deep/);
+    await expectRefused(merge(out()), "BAD_FILE", /nests deeper/);
   });
 
   it("a tensor name of five megabytes", async () => {

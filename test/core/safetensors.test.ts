@@ -59,6 +59,21 @@ describe("a safetensors header", () => {
       rawSafetensors(`{"a":${f32(0, 4)},"b":${f32(2, 6)}}`, 6),
       'tensor "b" overlaps tensor "a"',
     ],
+    [
+      "an overlong name",
+      rawSafetensors(`{"${"a".repeat(2001)}":${f32(0, 4)}}`, 4),
+      "name has 2001 characters",
+    ],
+    [
+      "lists that no tensor needs",
+      rawSafetensors(`{"a":[${"[],".repeat(700_000)}[]]}`, 0),
+      "holds 700003 lists and objects, the limit is",
+    ],
+    [
+      "numbers that no tensor needs",
+      rawSafetensors(`{"a":[${"0,".repeat(2_500_000)}0]}`, 0),
+      "holds 2500000 values, the limit is",
+    ],
     ["a gap", rawSafetensors(`{"a":${f32(0, 4)},"b":${f32(6, 10)}}`, 10), "a gap of 2 bytes"],
     ["data left over", rawSafetensors(`{"a":${f32(0, 4)}}`, 5), "tensors end at byte"],
     ["a truncated tensor", rawSafetensors(`{"a":${f32(0, 400, "[100]")}}`, 40), "cut short"],
