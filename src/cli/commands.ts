@@ -105,7 +105,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: "say what a merge would do, or every reason why it is refused",
     details: "Nothing is written. A refused plan ends with exit code 1.",
     positionals: [],
-    options: { ...MERGE, ...COMMON },
+    options: {
+      ...MERGE,
+      forecast: {
+        type: "boolean",
+        help: "read the base and the adapter once and say what rounding will cost each change",
+      },
+      ...COMMON,
+    },
     load: () => import("./plan.ts"),
   },
   {
@@ -136,9 +143,24 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: {
       base: { type: "string", value: "DIR", help: "where the base is now (default: as recorded)" },
       adapter: { type: "string", value: "DIR", help: "where the adapter is now (default: as recorded)" },
+      sample: {
+        type: "string",
+        value: "N",
+        help: "derive N tensors, chosen at random, instead of all",
+        check: checkThreads,
+      },
       ...COMMON,
     },
     load: () => import("./verify.ts"),
+  },
+  {
+    name: "unmerge",
+    summary: "say whether a merged folder of any tool is its base plus the adapter",
+    details:
+      "Compares every tensor with base + adapter: equal, within rounding, or how it differs (not merged,\nmerged twice, another scale). EXPLAINED ends with exit code 0, NOT_EXPLAINED with 1. Nothing is written:\nwithout the adapter it is the base, by reference.",
+    positionals: ["DIR"],
+    options: { ...MERGE, ...COMMON },
+    load: () => import("./unmerge.ts"),
   },
   {
     name: "extract",

@@ -8,9 +8,10 @@ import { findingLines, localMerge } from "./request.ts";
 /** `plan`: what a merge would do; all refusals at once. */
 export async function run({ values, engine, watch }: CommandContext): Promise<Outcome> {
   const request = localMerge(values);
-  // Only a pinned base has to be read whole to be planned.
-  const digestBase = request.pins?.base != null;
-  const { plan } = await watch(planLocal(request, { ...engine, digestBase }));
+  // Only a pinned base, or one whose weights are measured, has to be read whole to be planned.
+  const measure = values.forecast === true;
+  const digestBase = measure || request.pins?.base != null;
+  const { plan } = await watch(planLocal(request, { ...engine, digestBase, measure }));
   const failure = plan.refusals.length > 0 ? refusal("this merge is refused", plan.refusals) : undefined;
   return {
     document: planDocument(plan),
@@ -27,6 +28,7 @@ export function planDocument(plan: MergePlan) {
     touched: plan.touched,
     outputs: plan.shards.map(({ path, size }) => ({ path, size })),
     leftOut: plan.leftOut,
+    coverage: plan.coverage,
     files: plan.files.map(({ path, from, size }) => ({ path, from, size })),
     tokenizer: plan.tokenizer,
     bytesToRead: plan.bytesToRead,
@@ -42,10 +44,7 @@ function planLines(plan: MergePlan): string[] {
     tokenizer.differences.length === 0 ? "" : `; differs in ${tokenizer.differences.join(", ")}`;
   return [
     `touches ${plan.touched.length} of ${plan.steps.length} tensors:`,
-    ...table([
-      ["  module", "change", "rank", "alpha", "scale"],
-      ...plan.touched.map((t) => [`  ${t.module}`, t.change, ...[t.rank, t.alpha, t.scale].map(plain)]),
-    ]),
+    ...touchedTable(plan),
     ...(plan.leftOut.length > 0
       ? [`leaves out ${plan.leftOut.length} modules: ${plan.leftOut.join(", ")}`]
       : []),
@@ -64,4 +63,20 @@ function planLines(plan: MergePlan): string[] {
     ...findingLines("refused", plan.refusals),
     plan.refusals.length === 0 ? "This merge can run." : "This merge is refused.",
   ];
+}
+
+const percent = (share: number) => `${(share * 100).toPrecision(2)} %`;
+
+/** With a forecast: how much noise rounding adds to each change, and how many elements will not move. */
+function touchedTable({ touched }: MergePlan): string[] {
+  const measured = touched.some(({ forecast }) => forecast !== null);
+  return table([
+    ["  module", "change", "rank", "alpha", "scale", ...(measured ? ["rounding", "unmoved"] : [])],
+    ...touched.map(({ module, change, rank, alpha, scale, forecast }) => [
+      `  ${module}`,
+      change,
+      ...[rank, alpha, scale].map(plain),
+      ...(forecast ? [percent(forecast.relativeError), percent(forecast.unchangedShare)] : []),
+    ]),
+  ]);
 }

@@ -11,7 +11,8 @@ export async function run({ values, positionals, engine, watch }: CommandContext
   const adapter = textOf(values, "adapter");
   const request = { merged, ...(base && { base }), ...(adapter && { adapter }) };
   const input = await watch(prepareVerify(request, engine));
-  const result = await watch(runVerify(input, engine));
+  const sample = textOf(values, "sample");
+  const result = await watch(runVerify({ ...input, ...(sample && { sample: Number(sample) }) }, engine));
   const { differences } = result;
   const failure = differences.length === 0 ? undefined : different(merged, differences);
   return {
@@ -23,8 +24,9 @@ export async function run({ values, positionals, engine, watch }: CommandContext
     lines: [
       ...differences.map(differenceLine),
       `${result.verdict}: ${merged}, ${result.tensors} tensors derived again from the base and the adapter`,
+      ...(result.sampled ? [`  a sample of ${input.plan.steps.length}: ${result.sampled.join(", ")}`] : []),
       ...distanceLines(result),
-      `version ${result.digest}`,
+      ...(result.digest === null ? [] : [`version ${result.digest}`]),
       `recipe  ${result.recipeDigest}`,
     ],
     ...(failure && { failure }),

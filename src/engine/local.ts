@@ -15,6 +15,8 @@ import { exists, outputExists } from "../storage/staging.ts";
 import { digestCheckpoint } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
 import type { MergeInput } from "./merge.ts";
+import type { UnmergeInput } from "./unmerge.ts";
+import { measureUpdates } from "./update-norms.ts";
 import { readRecord, type VerifyInput } from "./verify.ts";
 
 /** Two folders on this machine, and what is asked of merging them. */
@@ -36,12 +38,12 @@ export interface LocalPlan {
 /**
  * Reads two folders and plans their merge. The adapter's tensors are read once, for their digests and so that NaN is
  * refused by the plan; the base's only where `digestBase` asks for it (a merge reads them anyway), or a tied pair is
- * stored twice. With `cache`, files that did not change since they were digested are not read again.
+ * stored twice; the sizes of the adapter's changes where `measure` does. With `cache`, files that did not change since they were digested are not read again.
  * @throws NOT_FOUND, NOT_A_MODEL, NOT_AN_ADAPTER, BAD_FILE, …; a plan with refusals is returned
  */
 export async function* planLocal(
   request: LocalMerge,
-  options: EngineOptions & { readonly digestBase?: boolean },
+  options: EngineOptions & { readonly digestBase?: boolean; readonly measure?: boolean },
 ): AsyncGenerator<EngineEvent, LocalPlan> {
   const base = await recalled(await locate(request.base), options);
   const adapter = await recalled(await locate(request.adapter), options);
@@ -51,7 +53,8 @@ export async function* planLocal(
       `${request.adapter} has no adapter_config.json: it is not an adapter. Did you swap the base and the adapter?`,
     );
   }
-  const digestedAdapter = { ...adapter, facts: yield* digestCheckpoint(adapter, options) };
+  const read = { ...adapter, facts: yield* digestCheckpoint(adapter, options) };
+  const digestedAdapter = options.measure ? { ...read, facts: yield* measureUpdates(read, options) } : read;
   const { weights, config } = base.facts;
   const digestBase = options.digestBase || needsBaseDigests(tensorsByName(weights), readModelFacts(config));
   const digestedBase = digestBase ? { ...base, facts: yield* digestCheckpoint(base, options) } : base;
@@ -131,6 +134,25 @@ export async function* prepareVerify(
   const { cache: _, ...uncached } = options;
   const planned = yield* planLocal({ base, adapter, choices: recipeChoices(record.recipe) }, uncached);
   return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged, record };
+}
+
+/**
+ * Reads a merged folder of any tool's making beside the base and the adapter that are said to have made it. A record
+ * of ours says how it was merged; otherwise the choices say it.
+ */
+export async function* prepareUnmerge(
+  merged: string,
+  request: LocalMerge,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, UnmergeInput> {
+  const found = await locate(merged);
+  const record = await readRecord(merged).catch((error: unknown) => {
+    if (error instanceof AppError && error.code === "NOT_A_MERGE") return null;
+    throw error;
+  });
+  const choices = record ? recipeChoices(record.recipe) : request.choices;
+  const planned = yield* planLocal({ ...request, choices }, options);
+  return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged: found };
 }
 
 async function findInput(
