@@ -37,7 +37,7 @@ export class FastRun {
         ? this.#tiles(panels, this.#storedRows(b.stored, rawAt, factorAt))
         : this.#tiles(panels, this.#preparedRows(b));
       checkInput(this.#task, done.inputDigest);
-      this.#run.checkLeaves();
+      this.#run.leaves.checkRest();
       return done;
     });
   }
@@ -106,7 +106,7 @@ export class FastRun {
         this.#io.kernels.packRows({ source: factorAt, target, rows, cols: wide, k, rank });
       }
     }
-    this.#run.checked(leaf, finishHash(hash));
+    this.#run.leaves.checked(leaf, finishHash(hash));
     return panels;
   }
 
@@ -129,7 +129,7 @@ export class FastRun {
         this.#io.kernels.widen(dtype, rawAt, factorAt, rows * rank);
         return factorAt;
       },
-      end: () => this.#run.checked(leaf, finishHash(hash)),
+      end: () => this.#run.leaves.checked(leaf, finishHash(hash)),
     };
   }
 

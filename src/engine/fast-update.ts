@@ -3,7 +3,7 @@ import { leafKey } from "../core/expr.ts";
 import { NUMERICS } from "../core/recipe.ts";
 import type { Node } from "./compile-graph.ts";
 import type { ProgramLeaf, TensorTask } from "./pool.ts";
-import type { TaskGraph } from "./program-runner.ts";
+import type { TaskGraph } from "./program-leaves.ts";
 
 /** Prepared factors may have so many elements; larger ones go through a tile program. */
 const MAX_FACTOR = 2 ** 26;
@@ -31,6 +31,7 @@ export interface FastUpdate {
 export function fastUpdate(task: TensorTask, { root, stored }: TaskGraph): FastUpdate | null {
   const { program, input, dtype } = task;
   if (!program || !input || program.numerics !== NUMERICS || dtype !== input.dtype) return null;
+  if (!isMergeable(dtype)) return null;
   const change = changeOf(root, input);
   if (!change) return null;
   const { product, scale, roundFirst } = change;

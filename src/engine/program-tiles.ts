@@ -1,5 +1,13 @@
 import type { Arithmetic, NdArray } from "../core/evaluate.ts";
-import { beside, type Operand, operandsOf, type Segment, type Step, type TileProgram } from "./program.ts";
+import {
+  beside,
+  needed,
+  type Operand,
+  operandsOf,
+  type Segment,
+  type Step,
+  type TileProgram,
+} from "./program.ts";
 import type { Arena } from "./program-arena.ts";
 import { type CallRun, type CallStep, FAST_CALLS } from "./program-calls.ts";
 import type { TileKernels } from "./program-kernels.ts";
@@ -56,8 +64,7 @@ class TileRun {
   constructor(program: TileProgram, machine: Machine) {
     this.#program = program;
     this.#machine = machine;
-    for (const index of neededSteps(program)) {
-      const step = program.steps[index]!;
+    for (const step of needed(program)) {
       for (const operand of operandsOf(step)) this.#prepare(operand);
       if (step.op === "call") this.#prepareCall(step);
       this.#placeConstant(step);
@@ -161,8 +168,4 @@ class TileRun {
     }
     user.end({ start, stop, at: address(this.#program.result) });
   }
-}
-
-function neededSteps(program: TileProgram): Set<number> {
-  return new Set(program.segments.flatMap(({ steps }) => steps));
 }

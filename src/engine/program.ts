@@ -146,3 +146,9 @@ export function operandsOf(step: Operation): readonly Operand[] {
       return [step.of];
   }
 }
+
+/** The steps that are done for some tile. */
+export function needed(program: TileProgram): Step[] {
+  const positions = new Set(program.segments.flatMap(({ steps }) => steps));
+  return [...positions].map((position) => program.steps[position]!);
+}

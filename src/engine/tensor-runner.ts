@@ -3,8 +3,10 @@ import { isFloat8 } from "../core/float8.ts";
 import { FastRun } from "./fast-runner.ts";
 import { fastUpdate } from "./fast-update.ts";
 import type { Kernels } from "./kernels.ts";
+import { LeafCache } from "./leaf-cache.ts";
 import type { TensorResult, TensorTask } from "./pool.ts";
-import { type Done, graphOf, ProgramRun } from "./program-runner.ts";
+import { graphOf } from "./program-leaves.ts";
+import { type Done, ProgramRun } from "./program-runner.ts";
 import {
   checkInput,
   type RunnerHooks,
@@ -18,6 +20,7 @@ import {
 /** Runs tensor tasks on the calling thread, one after another, in the memory of one set of kernels. */
 export class TensorRunner {
   readonly #io: TaskIo;
+  readonly #cache = new LeafCache();
 
   constructor(kernels: Kernels, hooks: RunnerHooks) {
     this.#io = new TaskIo(kernels, hooks);
@@ -63,7 +66,8 @@ export class TensorRunner {
     const { dtype } = task;
     if (!isMergeable(dtype) && !isFloat8(dtype)) throw new Error(`${task.name}: ${dtype} cannot be computed`);
     const graph = graphOf(task);
-    const run = new ProgramRun(this.#io, task, graph, TILE_AT + TILE_BYTES);
+    const place = { io: this.#io, cache: this.#cache, start: TILE_AT + TILE_BYTES };
+    const run = new ProgramRun(place, task, graph);
     const update = fastUpdate(task, graph);
     return update ? new FastRun(this.#io, task, update, run).run() : run.run();
   }
