@@ -103,8 +103,7 @@ function mutateValue(value: Json, random: Random, donors: readonly string[]): Js
     return list;
   }
   const result: { [key: string]: Json } = { ...value };
-  const keys = Object.keys(result);
-  const key = keys.length > 0 && random.chance(0.9) ? random.pick(keys) : `new_${random.below(5)}`;
+  const key = chooseKey(result, random);
   const kind = random.below(10);
   if (kind < 4) set(result, key, random.pick(NASTY));
   else if (kind < 6) set(result, key, mutateValue(result[key] ?? null, random, donors));
@@ -112,6 +111,14 @@ function mutateValue(value: Json, random: Random, donors: readonly string[]): Js
   else if (kind === 7) set(result, random.pick(["__proto__", "constructor", `${key}x`]), result[key] ?? null);
   else if (donors.length > 0) graft(result, JSON.parse(random.pick(donors)), random);
   return result;
+}
+
+/** Mostly a field that says something: of most configs most fields are null, and whoever reads those is soon done. */
+function chooseKey(object: { [key: string]: Json }, random: Random): string {
+  const keys = Object.keys(object);
+  const said = keys.filter((key) => object[key] !== null && object[key] !== false && object[key] !== "");
+  if (said.length > 0 && random.chance(0.6)) return random.pick(said);
+  return keys.length > 0 && random.chance(0.9) ? random.pick(keys) : `new_${random.below(5)}`;
 }
 
 /** Takes some fields of another config: another kind's, with another kind's tensors. */
