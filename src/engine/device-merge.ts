@@ -24,11 +24,12 @@ export interface DevicePlan {
   readonly onCpu: ReadonlyMap<string, string>;
 }
 
-const REASONS: Readonly<Record<Extract<Placement, { on: "cpu" }>["why"], string | null>> = {
-  moved: null,
-  float32: "they are stored in float32, where no rounding hides in which order a device sums",
-  "not on a device": "their change has a part that ONNX has no operator for",
-};
+/** Why a tensor that changes keeps its canonical value; null where that is nothing to speak of. */
+function reasonOf(placement: Extract<Placement, { on: "cpu" }>): string | null {
+  if (placement.why === "moved") return null;
+  if (placement.why === "lacking") return `need ${placement.what}, which no device computes`;
+  return "are stored in float32, where no rounding hides in which order a device sums";
+}
 
 /**
  * Says what a device would compute of a merge.
@@ -42,7 +43,7 @@ export async function planOnDevice(inputs: TaskInputs, device: OnnxDevice): Prom
     const placement = placementOf(task);
     if (placement.on === "device") tasks.push(task);
     else {
-      const reason = REASONS[placement.why];
+      const reason = reasonOf(placement);
       if (reason) onCpu.set(task.name, reason);
     }
   }
@@ -51,10 +52,10 @@ export async function planOnDevice(inputs: TaskInputs, device: OnnxDevice): Prom
 }
 
 function unsuitable(device: OnnxDevice, onCpu: ReadonlyMap<string, string>): AppError {
-  const [reason = "the adapter only replaces tensors"] = onCpu.values();
+  const [reason = "are only replaced"] = onCpu.values();
   return new AppError(
     "DEVICE_UNSUITABLE",
-    `nothing of this merge can be computed on ${device}: of the tensors that change, ${reason}. Merge with --device cpu.`,
+    `nothing of this merge can be computed on ${device}: the tensors that it changes ${reason}. Merge with --device cpu.`,
     { field: "device", details: { device } },
   );
 }
@@ -100,7 +101,7 @@ export async function* recompute(
   const total = deviceBytes(tasks);
   for await (const event of runOnDevice(tasks, { device, compare: true, signal, failWritesAfter })) {
     if (event.type === "progress") yield { type: "progress", stage: "merge", done: event.bytes, total };
-    else if (event.type === "declined") onCpu.set(event.name, `they need ${event.why}`);
+    else if (event.type === "declined") onCpu.set(event.name, `need ${event.why}`);
     else if (event.near) {
       const { digest, stats } = event;
       near.set(event.name, event.near);
@@ -154,7 +155,7 @@ function warningsOf(
     const shown = names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
     return {
       code: "COMPUTED_ON_CPU",
-      message: `${names.length} of ${plan.touched.length} changed tensors were computed on the CPU instead of ${device}: ${reason} (${shown}).`,
+      message: `${names.length} of ${plan.touched.length} changed tensors were computed on the CPU instead of ${device}: they ${reason} (${shown}).`,
     };
   });
 }

@@ -107,6 +107,8 @@ class Compiler {
   #build(expr: Expr, g: GraphBuilder): Ref {
     if (!isGraphExpr(expr) || this.#given(expr) !== null) {
       const at = this.value(expr);
+      // Providers may crash on these, and ONNX Runtime lets them.
+      if (this.values[at]!.shape.includes(0)) throw new NotOnDevice("an empty factor");
       return g.input(String(at), this.values[at]!.shape);
     }
     const shape = shapeOf(expr, this.#of.shapes);

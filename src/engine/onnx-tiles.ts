@@ -30,7 +30,9 @@ export interface DeviceTile {
  */
 export type Placement =
   | { readonly on: "device" }
-  | { readonly on: "cpu"; readonly why: "moved" | "float32" | "not on a device" };
+  | { readonly on: "cpu"; readonly why: "moved" | "float32" }
+  /** `what`: that no device computes. */
+  | { readonly on: "cpu"; readonly why: "lacking"; readonly what: string };
 
 /** Where a touched tensor is computed; only headers are looked at. */
 export function placementOf(task: TensorTask): Placement {
@@ -42,7 +44,7 @@ export function placementOf(task: TensorTask): Placement {
     for (const tile of deviceTiles(task)) requireWhole(tile.program, shapesOf(task));
     return { on: "device" };
   } catch (error) {
-    if (error instanceof NotOnDevice) return { on: "cpu", why: "not on a device" };
+    if (error instanceof NotOnDevice) return { on: "cpu", why: "lacking", what: error.message };
     throw error;
   }
 }

@@ -6,6 +6,7 @@ import type { OnnxDevice } from "../../src/core/devices.ts";
 import {
   add,
   base,
+  call,
   concat,
   div,
   type Expr,
@@ -26,6 +27,7 @@ import {
   sub,
   transpose,
 } from "../../src/core/expr.ts";
+import { FUNCTIONS } from "../../src/core/functions.ts";
 import {
   type DeviceEvent,
   type DevicePoolOptions,
@@ -192,6 +194,21 @@ describe("placement", () => {
       why: "moved",
     });
     expect(placementOf(tasks.task("copy", t))).toEqual({ on: "cpu", why: "moved" });
+  });
+
+  it("leaves what no device computes to the CPU: empty factors, and functions of the base", () => {
+    const w = tasks.store({ leaf: base("w"), shape: [4, 4] });
+    const left = tasks.store({ leaf: source(0, "b"), shape: [4, 0] });
+    const right = tasks.store({ leaf: source(0, "a"), shape: [0, 4] });
+    const empty = lowRankUpdate({ base: "w", left, right, scale: 1, roundFirst: false });
+    const what = "an empty factor";
+    expect(placementOf(tasks.task("w", empty, { base: w }))).toEqual({ on: "cpu", why: "lacking", what });
+    const name = Object.keys(FUNCTIONS).find((known) => FUNCTIONS[known]!.rowwise)!;
+    const special = {
+      ...tasks.task("w", w, { base: w }),
+      program: { expr: add(w, call(name, [w])), leaves: [], numerics: "peft-1" as const },
+    };
+    expect(placementOf(special)).toEqual({ on: "cpu", why: "lacking", what: `the function ${name}` });
   });
 
   it("leaves float32 tensors to the CPU: no rounding hides in which order a device sums", () => {
