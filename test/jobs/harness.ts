@@ -7,7 +7,7 @@ import { authenticateToken, ensureAdmin } from "../../src/registry/accounts.ts";
 import type { RegistryContext, ViewerContext } from "../../src/registry/context.ts";
 import { startMerge } from "../../src/registry/merges.ts";
 import { type ImportRequest, startImport } from "../../src/registry/models.ts";
-import { startWorker } from "../../src/worker.ts";
+import { startWorker, type WorkerParts } from "../../src/worker.ts";
 import { type TestDatabase, testDatabase } from "../support/db.ts";
 
 export const DEMO = join(import.meta.dirname, "../fixtures/demo");
@@ -37,8 +37,9 @@ export interface Harness {
 const quiet = { info: () => {}, warn: () => {}, error: () => {} };
 
 export async function startHarness(
-  options: { readonly worker: boolean } = { worker: true },
+  options: { readonly worker: boolean; readonly devices?: WorkerParts["devices"] } = { worker: true },
 ): Promise<Harness> {
+  const { devices } = options;
   const test = await testDatabase();
   const queue = await test.queue();
   const folder = await mkdtemp(join(tmpdir(), "graftwork-jobs-"));
@@ -47,7 +48,7 @@ export async function startHarness(
   const registry: RegistryContext = { db: test.db, pool: test.pool, queue, now: () => new Date() };
   const settings = { home, importRoots: [DEMO, root], threads: 2, memory: 2_000_000_000, failpoint: null };
   const jobContext = { registry, settings, log: quiet };
-  const worker = options.worker ? await startWorker(jobContext) : null;
+  const worker = options.worker ? await startWorker({ ...jobContext, ...(devices && { devices }) }) : null;
   const ctx: ViewerContext = { ...registry, viewer: await admin(registry) };
   const end = (jobId: string) => readEnded(registry, jobId);
   return {
