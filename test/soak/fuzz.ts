@@ -101,7 +101,11 @@ class Runner {
   }
 
   static async start(setup: FuzzSetup): Promise<Runner> {
-    const worker = new Worker(new URL("./fuzz-worker.ts", import.meta.url), { workerData: setup });
+    const worker = new Worker(new URL("./fuzz-worker.ts", import.meta.url), {
+      workerData: setup,
+      // Beyond this the thread ends with an error that names its case, not the process.
+      resourceLimits: { maxOldGenerationSizeMb: MAX_RSS_MB },
+    });
     await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
     worker.removeAllListeners("error");
     return new Runner(worker);
