@@ -5,6 +5,7 @@
 const BENCHMARKS: Readonly<
   Record<string, () => Promise<{ run: (args: readonly string[]) => Promise<void> }>>
 > = {
+  devices: () => import("./devices.ts"),
   kernels: () => import("./kernels.ts"),
   merge: () => import("./merge.ts"),
 };
