@@ -1,9 +1,11 @@
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { shownTests, unshownCases } from "./support/features.ts";
 import { printedReadme, readmeCode, readReadme } from "./support/readme.ts";
 import { requirement } from "./support/require.ts";
 import { type ServerProcess, startServerProcess } from "./support/server.ts";
@@ -33,6 +35,11 @@ async function runLines(command: string, part: string): Promise<string> {
 describe("the README", () => {
   it("has its tables printed from settings and results", () => {
     expect(readReadme()).toBe(printedReadme());
+  });
+
+  it("shows every golden case in its table of what works, and names tests that exist", () => {
+    expect(unshownCases()).toEqual([]);
+    expect(shownTests().filter((test) => !existsSync(join(ROOT, test)))).toEqual([]);
   });
 
   it.skipIf(!requirement("curl"))(

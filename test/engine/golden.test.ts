@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -8,8 +8,8 @@ import { finish } from "../../src/engine/digest.ts";
 import { localMergeInput, planLocal } from "../../src/engine/local.ts";
 import { runMerge } from "../../src/engine/merge.ts";
 import { distance } from "../support/distance.ts";
+import { GOLDEN_RESULTS, type GoldenResult, goldenResults } from "../support/features.ts";
 import { readTensors } from "../support/tensor-files.ts";
-import { PENDING } from "./golden-pending.ts";
 
 /** Adapters written by PEFT, with its merged tensors as digests; see test/fixtures/make-digests.mjs. */
 const CASES = join(import.meta.dirname, "../fixtures/merge");
@@ -32,11 +32,12 @@ const cases = await Promise.all(
     return { ...JSON.parse(await readFile(join(CASES, name, "case.json"), "utf8")), name };
   }),
 );
-const done = cases.filter(({ name }) => !PENDING.includes(name));
-const wanting = (...verdicts: string[]) => done.filter(({ want }) => verdicts.includes(want.verdict));
+const wanting = (...verdicts: string[]) => cases.filter(({ want }) => verdicts.includes(want.verdict));
 
 /** One line a case, printed at the end: what came out against what PEFT, or the right result, holds. */
-const table: string[][] = [["case", "verdict", "equal share", "max ulp"]];
+const table: GoldenResult[] = [];
+const note = (name: string, outcome: string, equalShare = "", maxUlp = "") =>
+  table.push({ case: name, outcome, equalShare, maxUlp });
 
 let temporary: string;
 beforeAll(async () => {
@@ -44,9 +45,13 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await rm(temporary, { recursive: true, force: true });
-  const widths = table[0]!.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
+  const rows = [
+    ["case", "outcome", "equal share", "max ulp"],
+    ...table.map((result) => Object.values(result)),
+  ];
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ");
-  console.log(table.map(line).join("\n"));
+  console.log(rows.map(line).join("\n"));
 });
 
 const options = { threads: 2 };
@@ -77,7 +82,7 @@ describe("merging gives the bytes that PEFT wrote, or the right ones where PEFT'
   it.each(wanting("equal", "differs-on-purpose"))("$name", async (golden) => {
     const { actual, expected } = await mergedAndExpected(golden);
     expect(actual).toEqual(expected);
-    table.push([golden.name, golden.want.verdict, "1", "0"]);
+    note(golden.name, golden.want.verdict, "1", "0");
   });
 });
 
@@ -91,7 +96,7 @@ describe("where the last bits depend on a solver, merging comes close to PEFT", 
       if (!target.has(tensor)) expect(actual[tensor]?.digest, tensor).toBe(digest);
     }
     const { share, ulp } = distance({ before, after, target });
-    table.push([golden.name, "close", (1 - share).toFixed(6), ulp.toFixed(3)]);
+    note(golden.name, "close", (1 - share).toFixed(6), ulp.toFixed(3));
     expect(share).toBeLessThanOrEqual(golden.want.max_share!);
     expect(ulp).toBeLessThanOrEqual(golden.want.max_ulp_operand!);
   });
@@ -106,6 +111,20 @@ describe("what has no right merge is refused with its reason, and leaves nothing
     expect(error).toBeInstanceOf(AppError);
     expect((error as AppError).code).toBe(golden.want.reason);
     expect((await readdir(temporary)).filter((entry) => entry.includes(golden.name))).toEqual([]);
-    table.push([golden.name, `refused: ${golden.want.reason}`, "", ""]);
+    note(golden.name, `refused: ${golden.want.reason}`);
+  });
+});
+
+describe("the committed results", () => {
+  // README.md prints its table of features from them (`npm run docs`). Update: GRAFTWORK_GOLDEN=write.
+  it("are those of this run", async () => {
+    const byName = (results: readonly GoldenResult[]) =>
+      [...results].sort((a, b) => (a.case < b.case ? -1 : 1));
+    if (process.env.GRAFTWORK_GOLDEN === "write" && table.length === cases.length) {
+      await writeFile(GOLDEN_RESULTS, `${JSON.stringify(byName(table), null, 1)}\n`);
+    }
+    // Of a run with a filter, the part that ran.
+    const ran = new Set(table.map((result) => result.case));
+    expect(byName(table)).toEqual(byName(goldenResults().filter((result) => ran.has(result.case))));
   });
 });

@@ -2,6 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { SETTINGS } from "../../src/config.ts";
 import { mergeTable, RESULTS } from "../bench/merge.ts";
+import { featureTable, refusalTable } from "./features.ts";
 
 /*
  * The parts of README.md that are printed rather than written. `npm run docs` prints them into the file; a test
@@ -22,7 +23,12 @@ function benchTable(): string {
   return mergeTable(JSON.parse(readFileSync(RESULTS, "utf8")));
 }
 
-const PARTS: Readonly<Record<string, () => string>> = { settings: settingsTable, "bench:merge": benchTable };
+const PARTS: Readonly<Record<string, () => string>> = {
+  settings: settingsTable,
+  features: featureTable,
+  refusals: refusalTable,
+  "bench:merge": benchTable,
+};
 
 export function readReadme(): string {
   return readFileSync(README, "utf8");
