@@ -160,7 +160,7 @@ const misfits: Bad[] = [
   {
     what: "a missing lora_B",
     code: "MISSING_TENSOR",
-    says: /layers\.0\.self_attn\.q_proj has lora_A but no lora_B/,
+    says: /layers\.0\.self_attn\.q_proj has lora_A\.weight but no lora_B\.weight/,
     damage: editFactors((tensors) => tensors.delete(`${Q}.lora_B.weight`)),
   },
   {
