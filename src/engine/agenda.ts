@@ -3,13 +3,15 @@ export interface AgendaItem {
   readonly size: number;
   /** Lower groups come first. */
   readonly group: number;
-  /** Position of the item that must be done before; null: none. */
-  readonly after: number | null;
+  /** Positions of the items that must be done before. */
+  readonly after: readonly number[];
 }
 
 /** Which work is next: groups in order, the largest of a group first, each one after what it waits for. */
 export class Agenda {
   readonly #rank: Uint32Array;
+  /** How many that it waits for are not done yet. */
+  readonly #missing: Uint32Array;
   /** Positions of works that can start, the next one last. */
   readonly #startable: number[] = [];
   readonly #waiting = new Map<number, number[]>();
@@ -21,17 +23,18 @@ export class Agenda {
       .map((_, i) => i)
       .sort((a, b) => items[a]!.group - items[b]!.group || items[b]!.size - items[a]!.size || a - b);
     this.#rank = new Uint32Array(items.length);
+    this.#missing = new Uint32Array(items.length);
     for (const [rank, index] of order.entries()) this.#rank[index] = rank;
     this.#left = items.length;
     for (const index of order.reverse()) {
       const { after } = items[index]!;
-      if (after === null) {
-        this.#startable.push(index);
-        continue;
+      this.#missing[index] = after.length;
+      if (after.length === 0) this.#startable.push(index);
+      for (const other of after) {
+        const waiting = this.#waiting.get(other);
+        if (waiting) waiting.push(index);
+        else this.#waiting.set(other, [index]);
       }
-      const waiting = this.#waiting.get(after);
-      if (waiting) waiting.push(index);
-      else this.#waiting.set(after, [index]);
     }
   }
 
@@ -45,8 +48,10 @@ export class Agenda {
 
   /** What waited for this one can start, in its place in the order. */
   done(index: number): void {
-    for (const freed of this.#waiting.get(index) ?? [])
-      this.#startable.splice(this.#placeOf(freed), 0, freed);
+    for (const freed of this.#waiting.get(index) ?? []) {
+      const missing = --this.#missing[freed]!;
+      if (missing === 0) this.#startable.splice(this.#placeOf(freed), 0, freed);
+    }
     this.#waiting.delete(index);
   }
 

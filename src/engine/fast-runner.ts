@@ -37,23 +37,24 @@ export class FastRun {
         ? this.#tiles(panels, this.#storedRows(b.stored, rawAt, factorAt))
         : this.#tiles(panels, this.#preparedRows(b));
       checkInput(this.#task, done.inputDigest);
-      this.#run.leaves.checkRest();
+      // Once for all parts of a tensor.
+      if ((this.#task.part?.start ?? 0) === 0) this.#run.leaves.checkRest();
       return done;
     });
   }
 
   #tiles(panels: number, rowsOfB: RowsOfB): Done {
     const { rows, cols, rank, scale, roundFirst } = this.#update;
-    const { input, known } = this.#task;
+    const { input, known, part } = this.#task;
     const io = this.#io;
     const dtype = this.#task.dtype as MergeableDtype;
     const width = DTYPE_BITS[dtype] / 8;
-    const inputHash = known ? null : startHash(this.#task);
-    const outputHash = startHash(this.#task);
+    const inputHash = known || part ? null : startHash(this.#task);
+    const outputHash = part ? null : startHash(this.#task);
     const inputSum = emptySum();
     const outputSum = emptySum();
     let changed = 0;
-    for (const tile of tiles({ rows, cols, rank, width })) {
+    for (const tile of tiles({ rows, cols, rank, width, ...part })) {
       io.hooks.checkStopped();
       const at = (tile.row * cols + tile.col) * width;
       const elements = tile.rows * tile.cols;
@@ -61,7 +62,7 @@ export class FastRun {
       const factors = rowsOfB.at(tile);
       io.read(input!, at, TILE_AT, bytes);
       io.hash(inputHash, TILE_AT, bytes);
-      if (!known) io.count(inputSum, dtype, TILE_AT, elements);
+      if (!known && !part) io.count(inputSum, dtype, TILE_AT, elements);
       changed += io.computing(() =>
         io.kernels.merge({
           dtype,
@@ -119,7 +120,8 @@ export class FastRun {
   #storedRows({ leaf, dtype }: Stored, rawAt: number, factorAt: number): RowsOfB {
     const { rank } = this.#update;
     const width = DTYPE_BITS[dtype] / 8;
-    const hash: Hash | null = startHash(this.#task);
+    const { part } = this.#task;
+    const hash: Hash | null = part ? null : startHash(this.#task);
     return {
       at: ({ row, rows, col }) => {
         if (col > 0) return factorAt;
@@ -129,7 +131,9 @@ export class FastRun {
         this.#io.kernels.widen(dtype, rawAt, factorAt, rows * rank);
         return factorAt;
       },
-      end: () => this.#run.leaves.checked(leaf, finishHash(hash)),
+      end: () => {
+        if (!part) this.#run.leaves.checked(leaf, finishHash(hash));
+      },
     };
   }
 
@@ -166,16 +170,24 @@ interface RowsOfB {
  * Cuts a matrix into tiles in the order of its bytes: as many whole rows as fit or, where a single row does not fit,
  * pieces of one row. The cut depends on the shape alone, so sums over tiles are the same on every machine.
  */
-function* tiles(matrix: { rows: number; cols: number; rank: number; width: number }): Generator<TileCut> {
-  const { rows, cols, rank, width } = matrix;
+function* tiles(matrix: {
+  rows: number;
+  cols: number;
+  rank: number;
+  width: number;
+  /** Rows to begin with, and to end before; all where absent. */
+  start?: number;
+  stop?: number;
+}): Generator<TileCut> {
+  const { cols, rank, width, start = 0, stop = matrix.rows } = matrix;
   const most = TILE_BYTES / width;
   const wide = Math.min(cols, most - (most % PANEL_COLUMNS));
   const fits = Math.min(Math.floor(most / cols), Math.floor(FACTOR_BYTES / 4 / rank));
   // Rows go through the kernel in pairs.
   const high = Math.max(1, fits > 1 ? fits - (fits % 2) : fits);
-  for (let row = 0; row < rows; row += high) {
+  for (let row = start; row < stop; row += high) {
     for (let col = 0; col < cols; col += wide) {
-      yield { row, col, rows: Math.min(high, rows - row), cols: Math.min(wide, cols - col) };
+      yield { row, col, rows: Math.min(high, stop - row), cols: Math.min(wide, cols - col) };
     }
   }
 }

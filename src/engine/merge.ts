@@ -324,12 +324,23 @@ function requirePin(what: string, folder: string, actual: Digest, pin: Digest | 
   );
 }
 
+/** What is known of the tokenizer that was copied; `undefined` for one of files from both sides. */
+function knownTokenizer({ plan, base, sources }: MergeInput): CheckpointFacts["tokenizer"] | undefined {
+  const [owner = null, ...others] = new Set(plan.tokenizer.files.map(({ from }) => from));
+  if (others.length > 0) return undefined;
+  return owner && (owner === "base" ? base : sources[0]!).facts.tokenizer;
+}
+
 /** Reads the written folder back (headers are validated again) and joins the digests taken while writing. */
 async function describeOutput(
-  { staging }: MergeInput,
+  input: MergeInput,
   results: ReadonlyMap<string, TensorResult>,
 ): Promise<CheckpointFacts> {
-  const facts = await readCheckpoint(staging, { roots: null });
+  const tokenizer = knownTokenizer(input);
+  const facts = await readCheckpoint(input.staging, {
+    roots: null,
+    ...(tokenizer !== undefined && { tokenizer }),
+  });
   return withResults(facts, ({ name }) => {
     const { outputDigest, outputStats } = results.get(name)!;
     return { digest: outputDigest!, stats: outputStats };

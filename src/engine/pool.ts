@@ -64,6 +64,11 @@ export interface TensorTask {
   readonly digests?: "all" | "none";
   /** Into BF16, F16 or F32 only. Absent: a plain copy of the input. */
   readonly program?: Program;
+  /**
+   * Compute and write these rows only, of a low-rank update seen as a matrix; see `split.ts`. The digests of the
+   * result are null, but for a known one, and its counts and statistics are of the part.
+   */
+  readonly part?: { readonly start: number; readonly stop: number; readonly bytes: number };
   /** Where the result goes, in a file that exists. Absent: only digests are made. */
   readonly output?: { readonly path: string; readonly offset: number };
   /** Bytes to hash as well, such as a merged file that is being verified. */
@@ -107,8 +112,8 @@ export type Work = (
 ) & {
   /** Lower groups are begun first: so the shards of a checkpoint are finished one by one. Default 0. */
   readonly group?: number;
-  /** Position of a work in the same list that must be done before. */
-  readonly after?: number;
+  /** Positions of works in the same list that must be done before. */
+  readonly after?: readonly number[];
 };
 
 export type WorkResult =
@@ -172,7 +177,11 @@ export type WorkerError =
 
 /** The bytes that progress counts for a list of tasks. */
 export function taskBytes(tasks: readonly TensorTask[]): number {
-  return tasks.reduce((sum, task) => sum + (task.input?.bytes ?? 0) + (task.compare?.bytes ?? 0), 0);
+  return tasks.reduce((sum, task) => sum + inputBytes(task) + (task.compare?.bytes ?? 0), 0);
+}
+
+function inputBytes({ input, part }: TensorTask): number {
+  return part?.bytes ?? input?.bytes ?? 0;
 }
 
 /** The bytes that progress counts for a list of works; samples count nothing. */
@@ -241,7 +250,7 @@ class Pool {
     this.#works = works;
     this.#options = options;
     this.#agenda = new Agenda(
-      works.map((work) => ({ size: weight(work), group: work.group ?? 0, after: work.after ?? null })),
+      works.map((work) => ({ size: weight(work), group: work.group ?? 0, after: work.after ?? [] })),
     );
     const setup: WorkerSetup = {
       module,

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { PlannedShard, PlanStep } from "../core/plan-layout.ts";
 import { realPathOf } from "../storage/digest-cache.ts";
 import type { KnownTensor, TensorResult, TensorTask, Work } from "./pool.ts";
+import { splitTask } from "./split.ts";
 import { type TaskInputs, tensorTasks } from "./tasks.ts";
 
 /** A shard is copied by the system and then overwritten in parts where at least this share of it stays as it is. */
@@ -17,6 +18,14 @@ export interface ShardRequest extends TaskInputs {
   readonly digests: "all" | "none";
 }
 
+/** A task that several works do, by their positions. */
+export interface PiecedTask {
+  readonly task: TensorTask;
+  readonly parts: readonly number[];
+  readonly input: number | null;
+  readonly output: number | null;
+}
+
 export interface ShardWorks {
   readonly works: readonly Work[];
   /** Shards that must exist with their size and header before the works begin. */
@@ -25,6 +34,7 @@ export interface ShardWorks {
   readonly known: ReadonlyMap<string, TensorResult>;
   /** The latter's names. */
   readonly unread: ReadonlySet<string>;
+  readonly pieces: readonly PiecedTask[];
   /** For each work the shard that it writes; `null`: none. */
   readonly shardOf: readonly (string | null)[];
 }
@@ -47,6 +57,7 @@ class Planner {
   readonly #create: PlannedShard[] = [];
   readonly #known = new Map<string, TensorResult>();
   readonly #unread = new Set<string>();
+  readonly #pieces: PiecedTask[] = [];
 
   constructor(request: ShardRequest) {
     this.#request = request;
@@ -75,6 +86,7 @@ class Planner {
       create: this.#create,
       known: this.#known,
       unread: this.#unread,
+      pieces: this.#pieces,
       shardOf: this.#shardOf,
     };
   }
@@ -101,7 +113,7 @@ class Planner {
     const copy = this.#copyWork(shard, steps);
     if (!copy) this.#create.push(shard);
     const after = copy ? this.#add({ ...copy, group }, shard.path) : undefined;
-    const wait = after === undefined ? {} : { after };
+    const wait = after === undefined ? {} : { after: [after] };
     for (const i of steps) {
       const step = this.#request.plan.steps[i]!;
       const known = step.input && this.#knownOf(step.input.tensor);
@@ -111,17 +123,29 @@ class Planner {
         this.#copied(task, { shard, group, known: known ?? null });
         // What the system copied is compared here and there; a second name for a file needs no comparison.
         if (!copy.task.link)
-          this.#add({ kind: "sample", task: { task, written }, group, after: after! }, null);
+          this.#add({ kind: "sample", task: { task, written }, group, after: [after!] }, null);
         continue;
       }
-      const done = this.#add(
-        { kind: "tensor", task: { ...task, output: written }, group, ...wait },
-        shard.path,
-      );
-      if (task.program) {
-        this.#add({ kind: "sample", task: { task, written }, group, after: done }, null);
-      }
+      const done = this.#written({ ...task, output: written }, { group, wait, shard: shard.path });
+      if (task.program) this.#add({ kind: "sample", task: { task, written }, group, after: done }, null);
     }
+  }
+
+  /** A tensor that is computed or copied, in pieces where it is large; returns the works that write it. */
+  #written(
+    task: TensorTask,
+    of: { group: number; wait: { after?: readonly number[] }; shard: string },
+  ): number[] {
+    const { group, wait, shard } = of;
+    const split = splitTask(task);
+    if (!split) return [this.#add({ kind: "tensor", task, group, ...wait }, shard)];
+    const part = (piece: TensorTask, more: { after?: readonly number[] }) =>
+      this.#add({ kind: "tensor", task: piece, group, ...more }, shard);
+    const parts = split.parts.map((piece) => part(piece, wait));
+    const input = split.input && part(split.input, {});
+    const output = split.output && part(split.output, { after: parts });
+    this.#pieces.push({ task, parts, input, output });
+    return parts;
   }
 
   /** A tensor that came with its file: known, or read for its digest. */

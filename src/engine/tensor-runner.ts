@@ -38,7 +38,7 @@ export class TensorRunner {
   run(task: TensorTask): TensorResult {
     const done = task.program ? this.#compute(task) : this.#copy(task);
     const compareDigest = task.compare ? this.#io.digest(task.compare) : null;
-    const elements = elementCount(task.shape);
+    const elements = elementsOf(task);
     const isCopy = task.program === undefined;
     return {
       name: task.name,
@@ -69,6 +69,12 @@ export class TensorRunner {
     const place = { io: this.#io, cache: this.#cache, start: TILE_AT + TILE_BYTES };
     const run = new ProgramRun(place, task, graph);
     const update = fastUpdate(task, graph);
+    if (task.part && !update) throw new Error(`${task.name} cannot be computed in parts`);
     return update ? new FastRun(this.#io, task, update, run).run() : run.run();
   }
+}
+
+function elementsOf({ shape, part, input }: TensorTask): number {
+  const all = elementCount(shape);
+  return part && input ? (all * part.bytes) / input.bytes : all;
 }

@@ -9,7 +9,8 @@ import type { TensorResult, WorkResult } from "./pool.ts";
 import { ShardJournal } from "./resume.ts";
 import { runWorks } from "./run-tasks.ts";
 import type { SampledTensor } from "./sample.ts";
-import { shardWorks } from "./shard-works.ts";
+import { type PiecedTask, type ShardWorks, shardWorks } from "./shard-works.ts";
+import { joinPieces } from "./split.ts";
 import type { TaskInputs } from "./tasks.ts";
 
 export interface WriteRequest extends TaskInputs {
@@ -55,14 +56,46 @@ export async function* writeShards(
   const results = new Map(planned.known);
   const samples: SampledTensor[] = [];
   const journal = recipe ? new ShardJournal({ ...request, staging, recipe }, planned, options) : null;
+  const pieces = new Pieces(planned);
   const done = async (index: number, result: WorkResult) => {
-    if (result.kind === "tensor") results.set(result.result.name, result.result);
-    else if (result.kind === "sample") samples.push(result.result);
+    if (result.kind === "tensor") {
+      const whole = pieces.add(index, result.result);
+      if (whole) results.set(whole.name, whole);
+    } else if (result.kind === "sample") samples.push(result.result);
     await journal?.done(index, results);
   };
   const { works } = planned;
   yield* runWorks({ stage: "merge", works, done, failWritesAfter: options.failWritesAfter }, options);
   return { results, samples, unread: planned.unread, trusted: request.base.immutable ? new Set() : trusted };
+}
+
+/** Puts the results of pieces together. */
+class Pieces {
+  readonly #of = new Map<number, PiecedTask>();
+  readonly #results = new Map<number, TensorResult>();
+
+  constructor({ pieces }: ShardWorks) {
+    for (const piece of pieces) {
+      for (const index of [...piece.parts, piece.input, piece.output]) {
+        if (index !== null) this.#of.set(index, piece);
+      }
+    }
+  }
+
+  /** The result of a whole tensor, when its last piece is here. */
+  add(index: number, result: TensorResult): TensorResult | null {
+    const piece = this.#of.get(index);
+    if (!piece) return result;
+    this.#results.set(index, result);
+    const of = (at: number | null) => (at === null ? null : (this.#results.get(at) ?? null));
+    const parts = piece.parts.flatMap((at) => of(at) ?? []);
+    const [input, output] = [of(piece.input), of(piece.output)];
+    const missing = (at: number | null, found: TensorResult | null) => at !== null && found === null;
+    if (parts.length < piece.parts.length || missing(piece.input, input) || missing(piece.output, output)) {
+      return null;
+    }
+    return joinPieces(piece.task, { parts, input, output });
+  }
 }
 
 /** Files whose stored digests hold: nothing changed since they were taken, or nobody but us ever writes there. */

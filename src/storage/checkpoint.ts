@@ -17,12 +17,17 @@ import { readAdapterWeights, readBaseWeights } from "./weights.ts";
 /** Carried files beyond this are listed without a digest: it would cost a pass over gigabytes that nothing needs. */
 const MAX_DIGESTED_CARRIED_BYTES = 16_000_000;
 
+export interface ReadOptions extends ScanOptions {
+  /** What the tokenizer's files say, where that is known: they may have megabytes, which hold up a server's loop. */
+  readonly tokenizer?: TokenizerFacts | null;
+}
+
 /**
  * Reads everything of a checkpoint or adapter folder but its tensor data: files with stamps, validated headers,
  * index, config, tokenizer. Tensor digests and statistics are added by the engine.
  * @throws NOT_A_MODEL, NO_WEIGHTS, BAD_FILE, UNSAFE_PICKLE, FOREIGN_FORMAT, BAD_INDEX, BAD_JSON, PATH_OUTSIDE_ROOTS
  */
-export async function readCheckpoint(folder: string, options: ScanOptions): Promise<CheckpointFacts> {
+export async function readCheckpoint(folder: string, options: ReadOptions): Promise<CheckpointFacts> {
   const files = await scanFolder(folder, options);
   const has = (path: string) => files.some((file) => file.path === path);
   const kind = has(ADAPTER_CONFIG_FILE) ? "adapter" : "checkpoint";
@@ -44,7 +49,7 @@ export async function readCheckpoint(folder: string, options: ScanOptions): Prom
     weights,
     config,
     index,
-    tokenizer: await readTokenizer(folder, files),
+    tokenizer: options.tokenizer === undefined ? await readTokenizer(folder, files) : options.tokenizer,
     hasCode: config.auto_map !== undefined || files.some((file) => file.path.endsWith(".py")),
   };
 }

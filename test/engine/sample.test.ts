@@ -2,12 +2,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { base, leafKey, lowRankUpdate, reshape, source } from "../../src/core/expr.ts";
-import { NUMERICS } from "../../src/core/recipe.ts";
-import type { TensorTask } from "../../src/engine/pool.ts";
+import { base, reshape } from "../../src/core/expr.ts";
 import { sampledRows, sampleTensor } from "../../src/engine/sample.ts";
 import { OpenFiles } from "../../src/storage/tensor-io.ts";
-import { mergeReference, randomCase, roundToBits, toBytes } from "../support/canonical.ts";
+import { type LowRankSize, lowRankTask } from "../support/low-rank-task.ts";
 
 let folder: string;
 let files: OpenFiles;
@@ -27,37 +25,8 @@ function file(name: string, bytes: Uint8Array): string {
 }
 
 /** A merged tensor in files, right but for the bytes that `spoil` changes. */
-function merged(
-  size: { rows: number; cols: number; rank: number },
-  spoil: (bytes: Uint8Array) => void = () => {},
-) {
-  const { rows, cols, rank } = size;
-  const input = randomCase({ dtype: "BF16", ...size }, 1);
-  const f32 = (values: readonly number[]) =>
-    toBytes(
-      "F32",
-      values.map((value) => roundToBits("F32", value)),
-    );
-  const stored = (
-    leaf: Parameters<typeof leafKey>[0],
-    bytes: Uint8Array,
-    shape: number[],
-    dtype: "BF16" | "F32",
-  ) => {
-    const path = file(leaf.tensor, bytes);
-    return { key: leafKey(leaf), path, offset: 0, bytes: bytes.byteLength, dtype, shape };
-  };
-  const [a, b] = [source(0, "a"), source(0, "b")];
-  const expr = lowRankUpdate({ base: "w", left: b, right: a, scale: input.scale, roundFirst: false });
-  const leaves = [stored(b, f32(input.b), [rows, rank], "F32"), stored(a, f32(input.a), [rank, cols], "F32")];
-  const task: TensorTask = {
-    name: "w",
-    dtype: "BF16",
-    shape: [rows, cols],
-    input: stored(base("w"), toBytes("BF16", input.w), [rows, cols], "BF16"),
-    program: { expr, leaves, numerics: NUMERICS },
-  };
-  const output = toBytes("BF16", mergeReference(input));
+function merged(size: LowRankSize, spoil: (bytes: Uint8Array) => void = () => {}) {
+  const { task, output } = lowRankTask(folder, size);
   spoil(output);
   return { task, written: { path: file("out", output), offset: 0 } };
 }

@@ -161,8 +161,7 @@ describe("a base that is written to while it is merged", () => {
     const during = async (event: EngineEvent) => {
       if (event.type !== "progress" || spoilt) return;
       spoilt = true;
-      const bytes = await readFile(base(shard(2)));
-      await writeFile(base(shard(2)), bytes);
+      await utimes(base(shard(2)), new Date(), new Date());
     };
     await expect(merge("changed", { options: { cache }, during })).rejects.toMatchObject({
       code: "INPUT_CHANGED",
