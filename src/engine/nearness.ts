@@ -4,13 +4,16 @@ import { bitsToNumber } from "../core/numerics.ts";
 import { type OpenFiles, readExact } from "../storage/tensor-io.ts";
 import type { TensorTask } from "./pool.ts";
 
+type Words = Uint16Array | Uint32Array;
+
 /** What came out of comparing a tensor that a device computed with its canonical value. */
 export interface Nearness extends Distance {
   /** Elements that the device left with other bits than the input's. */
   readonly changed: number;
   /**
    * How much of the canonical change is in the computed one: ⟨M−W, C−W⟩ / ‖C−W‖². 1 where it is all there, 0 where
-   * nothing was changed, 2 where it was applied twice; null without a change or an input to compare with.
+   * nothing was changed, 2 where it was applied twice; null without a change or an input to compare with, and where
+   * nobody asked.
    */
   readonly projection: number | null;
 }
@@ -30,27 +33,32 @@ export class NearnessMeter {
   #together = 0;
   #squares = 0;
 
-  /** @param files for the task's input */
-  constructor(task: TensorTask, files: OpenFiles) {
+  readonly #projects: boolean;
+
+  /** @param files for the task's input, which is read again; @param projects whether to find out the projection */
+  constructor(task: TensorTask, files: OpenFiles, { projects = false } = {}) {
     if (!isMergeable(task.dtype))
       throw new Error(`${task.name}: ${task.dtype} is compared by its digest only`);
     this.#task = task;
     this.#dtype = task.dtype;
     this.#files = files;
+    this.#projects = projects;
   }
 
   /** Stored bytes of the same elements, from `start` (in elements) on. */
   compare(canonical: Uint8Array, computed: Uint8Array, start: number): void {
     const [expected, found] = [wordsOf(this.#dtype, canonical), wordsOf(this.#dtype, computed)];
     const before = this.#input(start, found.length);
+    const same = before && before.dtype === this.#dtype ? before.words : null;
+    this.#changed += same ? differing(same, found) : found.length;
+    if (this.#projects && before) this.#project(before, expected, found);
+    this.#elements += found.length;
     for (let i = 0; i < found.length; i++) {
-      if (before?.bits?.[i] !== found[i]) this.#changed++;
-      if (before) this.#project(before.value(i), expected[i]!, found[i]!);
       if (expected[i] === found[i]) continue;
       this.#differing++;
-      this.#maxUlp = Math.max(this.#maxUlp, this.#ulps(expected[i]!, found[i]!, before?.value(i) ?? 0));
+      const was = before ? storedValue(before.dtype, before.words[i]!) : 0;
+      this.#maxUlp = Math.max(this.#maxUlp, this.#ulps(expected[i]!, found[i]!, was));
     }
-    this.#elements += found.length;
   }
 
   get found(): Nearness {
@@ -63,15 +71,18 @@ export class NearnessMeter {
     };
   }
 
-  #project(before: number, canonical: number, computed: number): void {
-    const change = bitsToNumber(this.#dtype, canonical) - before;
-    if (change === 0) return;
-    this.#together += change * (bitsToNumber(this.#dtype, computed) - before);
-    this.#squares += change * change;
+  #project(before: { words: Words; dtype: MergeableDtype }, expected: Words, found: Words): void {
+    for (let i = 0; i < found.length; i++) {
+      const was = storedValue(before.dtype, before.words[i]!);
+      const change = storedValue(this.#dtype, expected[i]!) - was;
+      if (change === 0) continue;
+      this.#together += change * (storedValue(this.#dtype, found[i]!) - was);
+      this.#squares += change * change;
+    }
   }
 
   #ulps(canonical: number, computed: number, before: number): number {
-    const [expected, found] = [bitsToNumber(this.#dtype, canonical), bitsToNumber(this.#dtype, computed)];
+    const [expected, found] = [storedValue(this.#dtype, canonical), storedValue(this.#dtype, computed)];
     // Two zeros of other sign, and two NaN of other bits.
     if (expected === found || Object.is(expected, found)) return 0;
     const distance = Math.abs(expected - found);
@@ -82,18 +93,32 @@ export class NearnessMeter {
 
   /** The input's elements at the same positions; null where it has another number of them. */
   #input(start: number, count: number) {
-    const { input, shape, dtype } = this.#task;
+    const { input, shape } = this.#task;
     if (!input || !isMergeable(input.dtype) || elementCount(input.shape) !== elementCount(shape)) return null;
     const from = input.dtype;
     const width = DTYPE_BITS[from] / 8;
     const bytes = new Uint8Array(count * width);
     readExact(this.#files.reading(input.path), input.path, bytes, input.offset + start * width);
-    const words = wordsOf(from, bytes);
-    return { bits: from === dtype ? words : null, value: (i: number) => bitsToNumber(from, words[i]!) };
+    return { words: wordsOf(from, bytes), dtype: from };
   }
 }
 
-function wordsOf(dtype: MergeableDtype, bytes: Uint8Array): Uint16Array | Uint32Array {
+function differing(left: Words, right: Words): number {
+  let count = 0;
+  for (let i = 0; i < right.length; i++) if (left[i] !== right[i]) count++;
+  return count;
+}
+
+/** Values of all bit patterns of the types that have few. */
+const VALUES: Partial<Record<MergeableDtype, Float64Array>> = {};
+
+function storedValue(dtype: MergeableDtype, bits: number): number {
+  if (dtype === "F32") return bitsToNumber(dtype, bits);
+  VALUES[dtype] ??= Float64Array.from({ length: 65_536 }, (_, i) => bitsToNumber(dtype, i));
+  return VALUES[dtype][bits]!;
+}
+
+function wordsOf(dtype: MergeableDtype, bytes: Uint8Array): Words {
   const width = DTYPE_BITS[dtype] / 8;
   const { buffer, byteOffset, byteLength } = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
   return width === 2

@@ -56,7 +56,7 @@ const runner = new TensorRunner(new Kernels(setup.module, { emulateFma: setup.em
     const { path, offset } = task.near!;
     const found = new Uint8Array(bytes.byteLength);
     readExact(others.reading(path), path, found, offset + at);
-    meter ??= new NearnessMeter(task, others);
+    meter ??= new NearnessMeter(task, others, { projects: true });
     meter.compare(bytes, found, (at * 8) / DTYPE_BITS[task.dtype]);
   },
 });
