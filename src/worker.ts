@@ -9,8 +9,16 @@ import { type JobContext, runDelivery } from "./jobs/job.ts";
 import { MemoryBudget } from "./jobs/memory.ts";
 import { sweepMerged } from "./jobs/sweep.ts";
 import { logFor, openRegistry, runMain, stopOnSignals } from "./process.ts";
-import { deviceOf, forgetWorker, registerWorker, tellStranded, workerIsAlive } from "./registry/devices.ts";
+import {
+  deviceOf,
+  forgetWorker,
+  registerWorker,
+  tellStranded,
+  type WorkerRoom,
+  workerIsAlive,
+} from "./registry/devices.ts";
 import { failLostJobs } from "./registry/jobs.ts";
+import { freeDisk } from "./storage/staging.ts";
 
 /** How often what lost workers left is looked for, in milliseconds. */
 const TIDY_MS = 15_000;
@@ -65,19 +73,24 @@ async function offerDevices(ctx: JobContext, find: () => Promise<readonly Device
     await registry.queue.work(key, 1, (delivery) => runDelivery(ctx, job, delivery));
   }
   await registerWorker(registry, { name: workerId, devices });
+  await workerIsAlive(registry, workerId, await roomOf(ctx.settings));
   const usable = devices.flatMap(({ device, available }) => (available ? [device] : []));
   log.info("devices found", { devices: usable });
 }
 
 /** Ends jobs that the queue has given up, and removes folders that belong to no merge any more. */
 async function keepTidy({ registry, settings, log, workerId }: JobContext): Promise<void> {
-  await workerIsAlive(registry, workerId);
+  await workerIsAlive(registry, workerId, await roomOf(settings));
   const stranded = await tellStranded(registry);
   if (stranded > 0) log.warn("jobs wait for a device that no worker has", { jobs: stranded });
   const lost = await failLostJobs(registry);
   if (lost > 0) log.warn("jobs failed because their workers were lost", { jobs: lost });
   const removed = await sweepMerged(registry, settings.home);
   if (removed.length > 0) log.info("folders of merges that ended without a result removed", { removed });
+}
+
+async function roomOf({ home, memory }: JobContext["settings"]): Promise<WorkerRoom> {
+  return { freeDiskBytes: await freeDisk(home).catch(() => null), memoryBytes: memory };
 }
 
 async function main(): Promise<void> {

@@ -33,6 +33,7 @@ export function planDocument(plan: MergePlan) {
     tokenizer: plan.tokenizer,
     bytesToRead: plan.bytesToRead,
     bytesToWrite: plan.bytesToWrite,
+    memory: plan.memory,
     warnings: plan.warnings,
     refusals: plan.refusals,
   };
@@ -57,7 +58,7 @@ function planLines(plan: MergePlan): string[] {
         file.from === "plan" ? "changed" : `from the ${file.from}`,
       ]),
     ]),
-    `reads ${bytes(plan.bytesToRead)}, writes ${bytes(plan.bytesToWrite)}`,
+    `reads ${bytes(plan.bytesToRead)}, writes ${bytes(plan.bytesToWrite)}; at most ${bytes(plan.memory.process)} of memory and ${bytes(plan.memory.thread)} a thread`,
     `tokenizer: the ${tokenizer.from}'s${differs}`,
     ...findingLines("warning", plan.warnings),
     ...findingLines("refused", plan.refusals),

@@ -1,7 +1,9 @@
 import { resolveArrayConnection } from "@pothos/plugin-relay";
 import { AppError } from "../core/errors.ts";
+import { EXACT_NUMERICS, NUMERICS } from "../core/numerics-versions.ts";
 import type { MergePlan as PlanShape } from "../core/plan.ts";
-import { EXACT_NUMERICS, type ModuleSelection, NUMERICS, type RecipeChoices } from "../core/recipe.ts";
+import type { ModuleSelection, RecipeChoices } from "../core/recipe.ts";
+import { type WorkerRoom as RoomShape, roomOfWorkers } from "../registry/devices.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "../registry/merge-plan.ts";
 import { visibleTo } from "../registry/visibility.ts";
 import { builder } from "./builder.ts";
@@ -252,6 +254,35 @@ const TokenizerPlan = builder.objectRef<PlanShape["tokenizer"]>("TokenizerPlan")
   }),
 });
 
+const MemoryPlan = builder.objectRef<PlanShape["memory"]>("MemoryPlan").implement({
+  description: "Memory of a merge: once, and for each thread.",
+  fields: (t) => ({
+    processBytes: t.expose("process", { type: "BigInt", description: "Once, in bytes." }),
+    threadBytes: t.expose("thread", {
+      type: "BigInt",
+      description: "For each thread: its tiles, and the largest operands that one tensor needs as a whole.",
+    }),
+  }),
+});
+
+const WorkerRoom = builder.objectRef<RoomShape>("WorkerRoom").implement({
+  description: "What workers have free.",
+  fields: (t) => ({
+    freeDiskBytes: t.field({
+      type: "BigInt",
+      nullable: true,
+      description: "Bytes on the disk that merges are written to; null where no worker tells.",
+      resolve: ({ freeDiskBytes }) => freeDiskBytes,
+    }),
+    memoryBytes: t.field({
+      type: "BigInt",
+      nullable: true,
+      description: "Bytes of memory that one worker's merges may take together.",
+      resolve: ({ memoryBytes }) => memoryBytes,
+    }),
+  }),
+});
+
 export const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement({
   description: "What a merge would do, worked out from headers and configs alone.",
   fields: (t) => ({
@@ -334,6 +365,16 @@ export const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement(
       type: "BigInt",
       description: "Bytes that it would write: free space that it needs.",
       resolve: ({ plan }) => plan.bytesToWrite,
+    }),
+    memory: t.field({
+      type: MemoryPlan,
+      description: "Memory that it would take, estimated from above.",
+      resolve: ({ plan }) => plan.memory,
+    }),
+    room: t.field({
+      type: WorkerRoom,
+      description: "The most that any one worker has free: what it would have to fit into.",
+      resolve: (_, __, context) => roomOfWorkers(context),
     }),
     tokenizer: t.field({
       type: TokenizerPlan,

@@ -48,15 +48,42 @@ export async function registerWorker(
   });
 }
 
-/** Says that a registered worker is alive, and forgets those that died long ago. */
-export async function workerIsAlive({ db, now }: RegistryContext, name: string): Promise<void> {
-  await db.worker.updateMany({ where: { name }, data: { seenAt: now() } });
+/** What a worker has room for; null where nothing tells. */
+export interface WorkerRoom {
+  readonly freeDiskBytes: number | null;
+  readonly memoryBytes: number | null;
+}
+
+const bytes = (count: number | null) => (count === null ? null : BigInt(Math.floor(count)));
+
+/** Says that a registered worker is alive and what it has room for, and forgets those that died long ago. */
+export async function workerIsAlive(
+  { db, now }: RegistryContext,
+  name: string,
+  room: WorkerRoom = { freeDiskBytes: null, memoryBytes: null },
+): Promise<void> {
+  const data = {
+    seenAt: now(),
+    freeDiskBytes: bytes(room.freeDiskBytes),
+    memoryBytes: bytes(room.memoryBytes),
+  };
+  await db.worker.updateMany({ where: { name }, data });
   await db.worker.deleteMany({ where: { seenAt: { lt: new Date(now().getTime() - FORGET_MS) } } });
 }
 
 /** A worker that ends by itself is not waited for. */
 export async function forgetWorker({ db }: RegistryContext, name: string): Promise<void> {
   await db.worker.deleteMany({ where: { name } });
+}
+
+/** The most that any one worker which is alive has free, for a plan's forecast; null where none tells. */
+export async function roomOfWorkers({ db, now }: RegistryContext): Promise<WorkerRoom> {
+  const { _max } = await db.worker.aggregate({
+    where: aliveAt(now()),
+    _max: { freeDiskBytes: true, memoryBytes: true },
+  });
+  const number = (value: bigint | null) => (value === null ? null : Number(value));
+  return { freeDiskBytes: number(_max.freeDiskBytes), memoryBytes: number(_max.memoryBytes) };
 }
 
 /** Condition for workers that are taken to be alive. */

@@ -27,14 +27,19 @@ export async function exists(path: string): Promise<boolean> {
   );
 }
 
-/** @throws NOT_ENOUGH_DISK before a byte is written, with what is needed and what is free */
-export async function requireFreeDisk(folder: string, bytes: number): Promise<void> {
+/** Bytes that may be written on the disk of a folder, or of the nearest one above it that exists. */
+export async function freeDisk(folder: string): Promise<number> {
   let at = folder;
   while (!(await exists(at)) && dirname(at) !== at) at = dirname(at);
   const { bavail, bsize } = await statfs(at).catch((error) => {
     throw fileError(error, at);
   });
-  const free = bavail * bsize;
+  return bavail * bsize;
+}
+
+/** @throws NOT_ENOUGH_DISK before a byte is written, with what is needed and what is free */
+export async function requireFreeDisk(folder: string, bytes: number): Promise<void> {
+  const free = await freeDisk(folder);
   if (free >= bytes + DISK_MARGIN) return;
   throw new AppError(
     "NOT_ENOUGH_DISK",

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { checkpointDigests } from "../../src/core/checkpoint.ts";
 import { digestCheckpoint, finish } from "../../src/engine/digest.ts";
 import { measureUpdates } from "../../src/engine/update-norms.ts";
+import { registerWorker, workerIsAlive } from "../../src/registry/devices.ts";
 import { recordImport, startImport } from "../../src/registry/models.ts";
 import { readCheckpoint } from "../../src/storage/checkpoint.ts";
 import { type TestDatabase, testDatabase } from "../support/db.ts";
@@ -45,7 +46,7 @@ async function imported(name: string, kind: "BASE" | "ADAPTER", demo: string) {
 const REPORT = `query ($ref: String!, $base: VersionRefInput!) { version(ref: $ref) { compatibility(base: $base) {
   compatible statedBase statedRevision baseQuantization expectedError
   vocabulary { baseSize baseMaxTokenId adapterMaxTokenId tokenizerDifferences }
-  plan { refusals { code } warnings { code } bytesToWrite
+  plan { refusals { code } warnings { code } bytesToWrite memory { processBytes threadBytes } room { freeDiskBytes memoryBytes }
     coverage { tensorCount consumedCount ignored orphaned missing duplicated }
     touched(first: 3) { nodes { change rank forecast { weightRms deltaRms relativeError unchangedShare } } } }
 } } }`;
@@ -72,6 +73,18 @@ describe("the compatibility of an adapter with a base", () => {
       expect(forecast.relativeError).toBeGreaterThan(0.05);
     }
     expect(found.expectedError).toBeGreaterThan(0.05);
+    expect(Number(found.plan.memory.threadBytes)).toBeGreaterThan(1_000_000);
+    // No worker has told yet.
+    expect(found.plan.room).toEqual({ freeDiskBytes: null, memoryBytes: null });
+  });
+
+  it("says what the workers have room for", async () => {
+    await registerWorker(s.worker, { name: "big/1", devices: [] });
+    await registerWorker(s.worker, { name: "small/1", devices: [] });
+    await workerIsAlive(s.worker, "big/1", { freeDiskBytes: 9e12, memoryBytes: 4e9 });
+    await workerIsAlive(s.worker, "small/1", { freeDiskBytes: 5, memoryBytes: 6e9 });
+    const { room } = (await report("demo/light")).plan;
+    expect(room).toEqual({ freeDiskBytes: "9000000000000", memoryBytes: "6000000000" });
   });
 
   it("expects less loss from an adapter with larger changes", async () => {

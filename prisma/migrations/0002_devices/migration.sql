@@ -22,6 +22,8 @@ CREATE TABLE "workers" (
     "name" TEXT NOT NULL,
     "started_at" TIMESTAMPTZ(3) NOT NULL,
     "seen_at" TIMESTAMPTZ(3) NOT NULL,
+    "free_disk_bytes" BIGINT,
+    "memory_bytes" BIGINT,
 
     CONSTRAINT "workers_pkey" PRIMARY KEY ("id")
 );
