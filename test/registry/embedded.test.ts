@@ -233,8 +233,8 @@ describe("the embedded Postgres", () => {
     async () => {
       const home = await newHome();
       await mkdir(home);
-      // What replaces the shell knows nothing of the child that the shell had: it stays a zombie.
-      const parent = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 30"], {
+      // What replaces the shell knows nothing of the child that the shell had: it stays a zombie. It must outlive the shell.
+      const parent = spawn("sh", ["-c", "sleep 0.5 & echo $!; exec sleep 30"], {
         stdio: ["ignore", "pipe", "ignore"],
       });
       cleanups.push(async () => parent.kill("SIGKILL"));
