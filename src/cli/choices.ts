@@ -1,5 +1,6 @@
 import { AppError } from "../core/errors.ts";
-import { EXACT_NUMERICS, type ModuleSelection, NUMERICS, type RecipeChoices } from "../core/recipe.ts";
+import { EXACT_NUMERICS, NUMERICS } from "../core/numerics-versions.ts";
+import type { ModuleSelection, RecipeChoices } from "../core/recipe.ts";
 import { textOf, type Values } from "./command.ts";
 
 /** `--dtype` words and the storage types they mean. */

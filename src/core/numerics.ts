@@ -1,6 +1,7 @@
 import { bf16ToNumber, f16ToNumber, floatFromBits, type MergeableDtype } from "./dtype.ts";
 import type { Arithmetic, NdArray } from "./evaluate.ts";
-import { EXACT_NUMERICS, type Recipe } from "./recipe.ts";
+import { EXACT_NUMERICS } from "./numerics-versions.ts";
+import type { Recipe } from "./recipe.ts";
 
 /*
  * The canonical arithmetic ("peft-1"), slow and obvious: what PEFT computes on an x86-64 CPU with MKL, as a rule.

@@ -2,11 +2,7 @@ import { z } from "zod";
 import { MERGEABLE_DTYPES } from "./dtype.ts";
 import { AppError } from "./errors.ts";
 import { type Digest, digestJson, isDigest } from "./identity.ts";
-
-/** Version of the canonical arithmetic (ARCHITECTURE.md): PEFT's on a CPU. A change of any bit is a new name. */
-export const NUMERICS = "peft-1";
-/** Version of the exact arithmetic: float64 on the way, one rounding into the storage type. */
-export const EXACT_NUMERICS = "exact-1";
+import { EXACT_NUMERICS, NUMERICS } from "./numerics-versions.ts";
 
 const digest = z.custom<Digest>(isDigest, "must be sha256: and 64 lower-case hex digits");
 const input = z.strictObject({ version: digest, weights: digest });

@@ -2,7 +2,8 @@ import { z } from "zod";
 import { type DeviceUse, ONNX_DEVICES } from "./devices.ts";
 import { AppError } from "./errors.ts";
 import { type Digest, isDigest } from "./identity.ts";
-import { NUMERICS, parseRecipe, type Recipe, recipeDigest } from "./recipe.ts";
+import { NUMERICS } from "./numerics-versions.ts";
+import { parseRecipe, type Recipe, recipeDigest } from "./recipe.ts";
 
 /** Name and version written into records; the version is the package's. */
 export const ENGINE = { name: "graftwork", version: "0.1.0", numerics: NUMERICS } as const;

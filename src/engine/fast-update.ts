@@ -1,6 +1,6 @@
 import { isMergeable, type MergeableDtype } from "../core/dtype.ts";
 import { leafKey } from "../core/expr.ts";
-import { NUMERICS } from "../core/recipe.ts";
+import { NUMERICS } from "../core/numerics-versions.ts";
 import type { Node } from "./compile-graph.ts";
 import type { ProgramLeaf, TensorTask } from "./pool.ts";
 import type { TaskGraph } from "./program-leaves.ts";

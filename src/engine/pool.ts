@@ -229,6 +229,9 @@ export async function* runWork(
 /** How long a worker may take to reach the next tile after it was told to stop, in milliseconds. */
 const STOP_GRACE = 2_000;
 
+/** What a thread makes lives shortly and is small: a larger nursery would only hold garbage of many tensors at once. */
+const LIMITS = { maxYoungGenerationSizeMb: 8 };
+
 class Pool {
   readonly #works: readonly Work[];
   readonly #options: PoolOptions;
@@ -269,7 +272,7 @@ class Pool {
   #start(workerData: WorkerSetup): void {
     // Compiled for publishing, the worker lies beside this file as .js.
     const file = import.meta.url.endsWith(".ts") ? "./tile-worker.ts" : "./tile-worker.js";
-    const worker = new Worker(new URL(file, import.meta.url), { workerData });
+    const worker = new Worker(new URL(file, import.meta.url), { workerData, resourceLimits: LIMITS });
     let closed = false;
     this.#running++;
     worker.on("message", (message: FromWorker) => {

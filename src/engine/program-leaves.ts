@@ -8,7 +8,7 @@ import {
   widen,
 } from "../core/dtype.ts";
 import { leafKey } from "../core/expr.ts";
-import { EXACT_NUMERICS } from "../core/recipe.ts";
+import { EXACT_NUMERICS } from "../core/numerics-versions.ts";
 import { isNarrow } from "./compile.ts";
 import { Graph } from "./compile-graph.ts";
 import type { LeafCache } from "./leaf-cache.ts";

@@ -3,7 +3,7 @@ import { DTYPE_BITS, elementCount, isMergeable, type MergeableDtype } from "../c
 import { AppError } from "../core/errors.ts";
 import { type Float8Dtype, isFloat8, roundToFloat8 } from "../core/float8.ts";
 import { arithmeticOf } from "../core/numerics.ts";
-import { EXACT_NUMERICS } from "../core/recipe.ts";
+import { EXACT_NUMERICS } from "../core/numerics-versions.ts";
 import { compile } from "./compile.ts";
 import type { Node } from "./compile-graph.ts";
 import type { LeafCache } from "./leaf-cache.ts";

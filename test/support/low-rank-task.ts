@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { base, type Leaf, leafKey, lowRankUpdate, source } from "../../src/core/expr.ts";
-import { NUMERICS } from "../../src/core/recipe.ts";
+import { NUMERICS } from "../../src/core/numerics-versions.ts";
 import type { ProgramLeaf, TensorTask } from "../../src/engine/pool.ts";
 import { mergeReference, randomCase, roundToBits, toBytes } from "./canonical.ts";
 
