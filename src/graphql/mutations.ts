@@ -14,7 +14,7 @@ import {
   PLAN_FIELDS,
   RecipeChoicesInput,
   toPlanRequest,
-} from "./plan.ts";
+} from "./plan-input.ts";
 import { toRef, VersionRefInput } from "./version-ref.ts";
 
 const KEY =

@@ -121,7 +121,7 @@ describe("the committed results", () => {
     const byName = (results: readonly GoldenResult[]) =>
       [...results].sort((a, b) => (a.case < b.case ? -1 : 1));
     if (process.env.GRAFTWORK_GOLDEN === "write" && table.length === cases.length) {
-      await writeFile(GOLDEN_RESULTS, `${JSON.stringify(byName(table), null, 1)}\n`);
+      await writeFile(GOLDEN_RESULTS, `${JSON.stringify(byName(table), null, 2)}\n`);
     }
     // Of a run with a filter, the part that ran.
     const ran = new Set(table.map((result) => result.case));
