@@ -125,8 +125,8 @@ function sumOfSquares(values: Float64Array, { at, count, stride }: Run): number 
 }
 
 /**
- * torch's float32 length on a CPU: of a contiguous row eight lanes without fusing, then the lanes in turn, then the
- * rest fused; of a transposed view one sum in order without fusing.
+ * torch's float32 length on a CPU: of a contiguous row eight lanes without fusing, then the lanes in turn; of the
+ * rest (7 at most) four in turn without fusing where there are four, the last ones fused; of a transposed view one sum in order without fusing.
  */
 function float32Norm(values: Float64Array, run: Run, order: string): number {
   if (order === "double") return Math.fround(Math.sqrt(sumOfSquares(values, run)));
@@ -142,7 +142,9 @@ function float32Norm(values: Float64Array, run: Run, order: string): number {
   const lanes = new Float64Array(8);
   for (let i = 0; i < whole; i++) lanes[i % 8] = Math.fround(lanes[i % 8]! + square(i));
   for (const lane of lanes) total = Math.fround(total + lane);
-  for (let i = whole; i < count; i++) total = fma32(value(i), value(i), total);
+  const fours = count - (count % 4);
+  for (let i = whole; i < fours; i++) total = Math.fround(total + square(i));
+  for (let i = fours; i < count; i++) total = fma32(value(i), value(i), total);
   return Math.fround(Math.sqrt(total));
 }
 

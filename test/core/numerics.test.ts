@@ -12,6 +12,7 @@ import {
   roundToBits,
 } from "../../src/core/numerics.ts";
 import { exactFma, mergeReference, randomCase, seeded } from "../support/canonical.ts";
+import { hashedRow, TORCH_ROW_LENGTHS } from "../support/row-lengths.ts";
 
 describe("the canonical arithmetic", () => {
   // Made with torch 2.13: W in bf16, scaled delta D in float32, bf16(W + D).
@@ -80,6 +81,12 @@ describe("the canonical arithmetic", () => {
     expect(rankBlocks(384)).toEqual([192, 192]);
     expect(rankBlocks(400)).toEqual([192, 192, 16]);
     expect(rankBlocks(512)).toEqual([192, 192, 128]);
+  });
+
+  it.each(TORCH_ROW_LENGTHS)("sums the squares of $width values as torch does", ({ width, row, bits }) => {
+    const values = Float64Array.from(hashedRow(width, row));
+    const length = canonical("F32").norm(values, { at: 0, count: width, stride: 1 }, "lanes");
+    expect(roundToBits("F32", length)).toBe(bits);
   });
 
   it("rounds every half value onto itself and midpoints to even", () => {

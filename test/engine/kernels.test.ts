@@ -18,6 +18,7 @@ import {
   WIDTH,
   widenBits,
 } from "../support/canonical.ts";
+import { hashedRow, TORCH_ROW_LENGTHS } from "../support/row-lengths.ts";
 
 let fast: Kernels;
 let emulated: Kernels;
@@ -382,3 +383,15 @@ describe("statistics of a tile", () => {
     expect(fast.stats("F32", at, 2)).toEqual({ absmax: huge, squares: 2 * huge * huge, finite: 2 });
   });
 });
+
+test.each(TORCH_ROW_LENGTHS)(
+  "the length of a row of $width values is torch's, fused by the processor or by hand",
+  ({ width, row, bits }) => {
+    for (const kernels of [fast, emulated]) {
+      const values = new Uint8Array(hashedRow(width, row).buffer);
+      const [from, to] = place(kernels, [values, 4]) as [number, number];
+      kernels.wasm[kernels === fast ? "laneNormsFused" : "laneNormsEmulated"](from, to, 1, width);
+      expect(new DataView(kernels.bytes(to, 4).slice().buffer).getUint32(0, true)).toBe(bits);
+    }
+  },
+);
