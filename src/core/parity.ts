@@ -76,7 +76,7 @@ export function checkMerge(input: CheckInput): CheckReport {
 
 const list = (names: readonly string[]) => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
 /** Names that PEFT gives to an adapter's own tensors; no model's own tensor is called so. */
-const isAdapterName = (name: string) =>
+export const isAdapterName = (name: string) =>
   /^base_model\.|(^|\.)(lora|ia3|hada|lokr|oft|boft|vera|hra|miss|bone|shira|road|delora|hira|fourierft)_/.test(
     name,
   );

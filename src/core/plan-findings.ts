@@ -3,6 +3,7 @@ import { type CheckpointFacts, CONFIG_FILE } from "./checkpoint.ts";
 import type { Finding } from "./errors.ts";
 import { isFloat8 } from "./float8.ts";
 import { statedBase } from "./foreign.ts";
+import { isAdapterName } from "./parity.ts";
 import type { PlanInput, PlanRequest } from "./plan.ts";
 import { FLOAT8_METHODS } from "./plan-float8.ts";
 import type { TokenizerChoice } from "./tokenizer.ts";
@@ -20,6 +21,14 @@ export function inputProblems(base: PlanInput, quantMethod: string | null): Find
       code: "QUANTISED_BASE",
       subject: "quantization_config",
       message: `${base.label} is quantised (${quantMethod}): merge into the full-precision checkpoint of this model.`,
+    });
+  }
+  const own = base.facts.weights.flatMap((file) => file.tensors).filter(({ name }) => isAdapterName(name));
+  if (base.facts.kind === "checkpoint" && own.length > 0) {
+    problems.push({
+      code: "BASE_HOLDS_ADAPTER",
+      subject: own[0]!.name,
+      message: `${base.label} holds ${own.length} tensors of an adapter (for example "${own[0]!.name}"): it was saved with one in place, and what it computes depends on both. Use the plain base, or merge that adapter first with the tool that put it there.`,
     });
   }
   return problems;

@@ -67,6 +67,27 @@ describe("an adapter as other trainers write PEFT's format", () => {
     expect(wrapped.refusals.map(({ code }) => code)).toEqual(["NO_TARGET"]);
   });
 
+  it("with a task that is the name of something in JavaScript is read like one with any other task", () => {
+    for (const task of ["__proto__", "constructor", "toString"]) {
+      expect(plan({ config: (config) => ({ ...config, task_type: task }) })).toMatchObject({
+        refusals: [],
+        touched: 4,
+      });
+    }
+  });
+
+  it("is refused on a base that was saved with an adapter in it, before anything is written", () => {
+    const name = "model.layers.0.self_attn.q_proj.lora_A.speech.weight";
+    const [file, ...others] = base.facts.weights;
+    const odd = { ...file!, tensors: [...file!.tensors, { ...file!.tensors[0]!, name }] };
+    const { refusals } = planMerge({
+      base: { facts: { ...base.facts, weights: [odd, ...others] }, label: "phi" },
+      sources: [{ facts: adapter.facts, label: "adapter" }],
+      choices: { weights: [1], tokenizer: null },
+    });
+    expect(refusals).toMatchObject([{ code: "BASE_HOLDS_ADAPTER", subject: name }]);
+  });
+
   it("by DeepSpeed ZeRO-3 without gathering is refused with what went wrong", () => {
     const { refusals } = plan({ tensor: (t) => ({ ...t, shape: [0], end: t.begin }) });
     expect(refusals).toMatchObject([{ code: "EMPTY_TENSORS", message: expect.stringContaining("ZeRO-3") }]);

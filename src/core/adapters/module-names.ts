@@ -41,7 +41,8 @@ function readReplaced(config: JsonObject, report: Report): Matcher {
   const given = isUnset(config.modules_to_save)
     ? []
     : readList({ value: config.modules_to_save, field: "modules_to_save", type: "string" }, report);
-  const heads = typeof config.task_type === "string" ? (TASK_HEADS[config.task_type] ?? []) : [];
+  const task = config.task_type;
+  const heads = typeof task === "string" && Object.hasOwn(TASK_HEADS, task) ? TASK_HEADS[task]! : [];
   const field = "adapter_config.json modules_to_save";
   const names = limitPatterns([...new Set([...(given as string[]), ...heads])], field, report);
   const patterns = names.map((name) => compilePathPart(name, field, report));
