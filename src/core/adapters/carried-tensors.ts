@@ -45,7 +45,12 @@ export function sortTensors(input: AdapterInput, pair: TiedPair | null): Carried
   const report = (finding: Finding) => carried.problems.push(finding);
   const all: CarriedTensor[] = [];
   const unstated: string[] = [];
+  const inFile = new Set(input.tensors.map(({ name }) => name));
   for (const tensor of input.tensors) {
+    if (isReplaced(tensor.name, inFile)) {
+      carried.ignored.add(tensor.name);
+      continue;
+    }
     const one = carriedTensor({ input, names }, tensor);
     if (!one || (one.role !== "whole" && !one.place)) carried.rest.push(tensor);
     else if (isCounter(one)) carried.ignored.add(tensor.name);
@@ -73,6 +78,18 @@ export function sortTensors(input: AdapterInput, pair: TiedPair | null): Carried
   const added = [...carried.whole.values()].filter(({ place }) => place === null);
   if (added.length > 0) carried.warnings.push(addedWarning(added));
   return carried;
+}
+
+const ORIGINAL = /\.original_module(?:\.default)?(?=\.)/;
+
+/**
+ * What a module that was saved as a whole was before: PEFT drops it. With `bias: "all"` the file holds its bias all the
+ * same, as every tensor whose name says "bias".
+ */
+function isReplaced(name: string, inFile: ReadonlySet<string>): boolean {
+  if (!ORIGINAL.test(name)) return false;
+  const saved = ["", ".modules_to_save", ".modules_to_save.default"];
+  return saved.some((infix) => inFile.has(name.replace(ORIGINAL, infix)));
 }
 
 /** Of a tensor, by its name. */

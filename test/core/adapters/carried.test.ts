@@ -62,6 +62,16 @@ describe("modules that were saved as a whole", () => {
     expect(changes(example({ adapter: named })).targets["lm_head.weight"]).toBe("whole module");
   });
 
+  it("leave out what the module was before, which PEFT saves besides and drops after loading", () => {
+    // With a resized vocabulary the matrix, with `bias: "all"` the bias.
+    const adapter = { "lm_head.weight": HEAD, "lm_head.original_module.weight": [[0, 0]] };
+    const given = example({ adapter, config: saved });
+    expect(changes(given).problems).toEqual([]);
+    expect(merge(given).value("lm_head.weight")).toEqual([9, 9, 8, 8]);
+    const alone = { "lm_head.original_module.weight": HEAD };
+    expect(refusals(example({ adapter: alone }))).toEqual(["ORPHAN_TENSOR"]);
+  });
+
   it("are matched by the end of their names as text, as PEFT does", () => {
     const given = example({ adapter: { "lm_head.weight": HEAD }, config: { modules_to_save: ["head"] } });
     expect(changes(given).targets["lm_head.weight"]).toBe("whole module");
