@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { PlannedShard, PlanStep } from "../core/plan-layout.ts";
 import { realPathOf } from "../storage/digest-cache.ts";
 import type { KnownTensor, TensorResult, TensorTask, Work } from "./pool.ts";
@@ -35,6 +35,8 @@ export interface ShardWorks {
   /** The latter's names. */
   readonly unread: ReadonlySet<string>;
   readonly pieces: readonly PiecedTask[];
+  /** Weights files of the base that get a second name. */
+  readonly linked: ReadonlySet<string>;
   /** For each work the shard that it writes; `null`: none. */
   readonly shardOf: readonly (string | null)[];
 }
@@ -87,6 +89,7 @@ class Planner {
       known: this.#known,
       unread: this.#unread,
       pieces: this.#pieces,
+      linked: new Set(this.#works.flatMap(linkedFile)),
       shardOf: this.#shardOf,
     };
   }
@@ -198,6 +201,10 @@ class Planner {
       }
     }
   }
+}
+
+function linkedFile(work: Work): string[] {
+  return work.kind === "copy" && work.task.link ? [basename(work.task.to)] : [];
 }
 
 function isUntouched({ expr, input, dtype }: PlanStep): boolean {

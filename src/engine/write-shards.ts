@@ -37,7 +37,7 @@ export interface WrittenShards {
   readonly samples: readonly SampledTensor[];
   /** Tensors that were copied without being read. */
   readonly unread: ReadonlySet<string>;
-  /** Weights files of the base whose known digests were taken over, and which others may write to. */
+  /** Weights files of the base whose known digests were taken over; a link to one changes its times, so without those. */
   readonly trusted: ReadonlySet<string>;
 }
 
@@ -66,7 +66,8 @@ export async function* writeShards(
   };
   const { works } = planned;
   yield* runWorks({ stage: "merge", works, done, failWritesAfter: options.failWritesAfter }, options);
-  return { results, samples, unread: planned.unread, trusted: request.base.immutable ? new Set() : trusted };
+  const watched = new Set([...trusted].filter((file) => !planned.linked.has(file)));
+  return { results, samples, unread: planned.unread, trusted: watched };
 }
 
 /** Puts the results of pieces together. */
@@ -98,13 +99,10 @@ class Pieces {
   }
 }
 
-/** Files whose stored digests hold: nothing changed since they were taken, or nobody but us ever writes there. */
-function trustedFiles(
-  { facts, immutable }: Located,
-  now: ReadonlyMap<string, string | null>,
-): ReadonlySet<string> {
+/** Files whose stored digests hold: nothing changed since they were taken. */
+function trustedFiles({ facts }: Located, now: ReadonlyMap<string, string | null>): ReadonlySet<string> {
   const holds = facts.weights.filter(
-    ({ path, fingerprint }) => immutable || (fingerprint !== undefined && fingerprint === now.get(path)),
+    ({ path, fingerprint }) => fingerprint !== undefined && fingerprint === now.get(path),
   );
   return new Set(holds.map(({ path }) => path));
 }

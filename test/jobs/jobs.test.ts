@@ -1,4 +1,4 @@
-import { open, readFile, rm, utimes } from "node:fs/promises";
+import { open, readFile, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -23,6 +23,16 @@ async function importDemo() {
     base: "demo/base",
   });
   return { base, adapter };
+}
+
+/** Merges, and says where the result lies and what the check found of untouched tensors. */
+async function merged(base: string, adapter: string, output: string) {
+  const job = await graft.merge(base, adapter, output);
+  expect(job.error).toBeNull();
+  const { location } = await graft.test.db.version.findUniqueOrThrow({ where: { id: job.versionId! } });
+  const { report } = await graft.test.db.merge.findUniqueOrThrow({ where: { id: job.mergeId! } });
+  const { checks } = report as unknown as { checks: { name: string; detail: string }[] };
+  return { location, untouched: checks.find(({ name }) => name.startsWith("untouched"))?.detail };
 }
 
 /** Writes the other byte at a place in a file and leaves its times as they were. */
@@ -100,6 +110,34 @@ describe("jobs", () => {
     const merge = await graft.test.db.merge.findUniqueOrThrow({ where: { id: job.mergeId! } });
     expect(merge.verifyVerdict).toBe("FAILED");
     expect(merge.verification).toMatchObject({ verdict: "DIFFERENT", differences: [{ what: "stored" }] });
+  });
+
+  it("take digests from the import, copy what an adapter leaves alone, and link it where the base was merged here", async () => {
+    const folder = join(graft.root, "layers");
+    await generateCheckpoint(folder, { layers: 4, hidden: 64, rank: 4, shards: 4, adapted: 1 });
+    // Files that changed a moment ago are not trusted.
+    await sleep(100);
+    await graft.import({ name: "layers/base", path: join(folder, "base") });
+    await graft.import({ name: "layers/adapter", path: join(folder, "adapter") });
+    const once = await merged("layers/base", "layers/adapter", "layers/once");
+    expect(once.untouched).toContain("0 tensors by sha256, 3 copied as they are");
+    await sleep(100);
+    const twice = await merged("layers/once", "layers/adapter", "layers/twice");
+    const inodes = (place: string) =>
+      Promise.all(
+        [1, 2].map(async (i) => (await stat(join(place, `model-0000${i}-of-00004.safetensors`))).ino),
+      );
+    const [first, second] = [await inodes(once.location), await inodes(twice.location)];
+    expect([second[0] === first[0], second[1] === first[1]]).toEqual([false, true]);
+    expect((await inodes(join(folder, "base")))[1]).not.toBe(first[1]);
+    for (const ref of ["layers/once", "layers/twice"]) {
+      await graft.end((await startVerify(graft.ctx, { ref })).id);
+    }
+    const verdicts = await graft.test.db.merge.findMany({
+      where: { outputModel: { namespace: { name: "layers" } } },
+      select: { verifyVerdict: true },
+    });
+    expect(verdicts).toEqual([{ verifyVerdict: "PASSED" }, { verifyVerdict: "PASSED" }]);
   });
 
   it("stop within seconds when they are cancelled, and leave nothing", async () => {
