@@ -5,9 +5,9 @@ import type { PlanStep } from "./plan-layout.ts";
 import { type ShapeLookup, shapeOf } from "./shapes.ts";
 
 /** What a merge takes beside its threads: headers, plan, results. */
-const PROCESS_BYTES = 60_000_000;
+const PROCESS_BYTES = 100_000_000;
 /** A thread with its engine, its code, the tile and the values made of it. */
-const THREAD_BYTES = 32_000_000;
+const THREAD_BYTES = 48_000_000;
 
 /** An estimate from above, in bytes. */
 export interface MemoryEstimate {
