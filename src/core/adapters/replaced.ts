@@ -6,7 +6,7 @@ import { type AdapterInput, orphan } from "./index.ts";
 import { badField } from "./module-names.ts";
 import { candidates } from "./names.ts";
 import { moduleOf, withoutPrefix } from "./parts.ts";
-import type { VocabularyPair } from "./ties.ts";
+import { embeddingOf, type VocabularyPair } from "./ties.ts";
 
 /**
  * What a tensor of an adapter file is that belongs to no formula:
@@ -88,7 +88,8 @@ export function carriedTensor({ input, names }: CarriedRequest, tensor: TensorFa
   const saved = savedModule(found.module, [...names.stated, ...names.implied]);
   if (plain !== key || saved !== null) {
     // Where the base has the module and not this tensor of it, it may be a factor: the kind, or the check after it, knows.
-    if (found.place === null && plain === key && hasModule(input.base, saved!)) return null;
+    const lacks = found.place === null && plain === key && hasModule(input.base, saved!);
+    if (lacks && !isOfTiedHead(input, tensor)) return null;
     return { ...found, role: "whole" };
   }
   return found.place === null ? null : found;
@@ -105,6 +106,16 @@ function carried(role: Role, { input, tensor, path, leaf }: Read): CarriedTensor
   const module = moduleOf(path, input);
   const found = candidates(input, `${module}.${leaf}`);
   return { role, module, leaf, tensor, place: found.length === 1 ? found[0]!.tensor : null };
+}
+
+/** Of a head below a module that was saved as a whole: tied, it is not stored, neither its weight nor its bias. */
+function isOfTiedHead({ base, model }: AdapterInput, { name, shape }: TensorFacts): boolean {
+  const embedding = model.tiedEmbeddings ? embeddingOf(base) : null;
+  if (!embedding) return false;
+  const leaves = { weight: embedding.shape, bias: embedding.shape.slice(0, 1) };
+  return Object.entries(leaves).some(
+    ([leaf, expected]) => name.endsWith(`.${leaf}`) && shape.join() === expected.join(),
+  );
 }
 
 const hasModule = (base: AdapterInput["base"], module: string) =>

@@ -104,7 +104,7 @@ export function settleTies(request: TieRequest): Settled {
   const settled = { targets, config: {}, problems: [], warnings: [] };
   if (!model.tiedEmbeddings) return settled;
   const pair = tiedPair(base, model);
-  if (!pair) return { ...settled, problems: unknownTies(request) };
+  if (!pair) return { ...settled, problems: unknownTies(request), ...withOwnHead(request) };
   const embedding = targets.find(({ tensor }) => tensor === pair.embedding.name);
   const head = targets.find(({ tensor }) => tensor === pair.head);
   if (!embedding && !head)
@@ -122,6 +122,19 @@ export function settleTies(request: TieRequest): Settled {
     problems: [],
     warnings: [untiedWarning(pair)],
   };
+}
+
+/**
+ * A head that training took out of a tie that is not stored, whatever its family calls it (`cls.predictions.decoder`,
+ * `proj_out`, …): a whole module that the base lacks, as large as the embedding. Told of a tie, loaders would drop it.
+ */
+function withOwnHead({ targets, base, model }: TieRequest): Pick<Settled, "config" | "warnings"> | null {
+  const embedding = scoresTokens(model) ? embeddingOf(base) : null;
+  const shape = embedding?.shape.join();
+  const head = targets.find((one) => isWhole(one) && !base.has(one.tensor) && one.shape?.join() === shape);
+  if (!embedding || !head) return null;
+  const pair = { embedding, head: head.tensor, stored: "no" } as const;
+  return { config: { tie_word_embeddings: false }, warnings: [untiedWarning(pair)] };
 }
 
 interface Sides {

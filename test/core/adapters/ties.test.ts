@@ -271,6 +271,41 @@ describe("which tensors are a pair", () => {
     });
   });
 
+  it("a head of an encoder that was saved as a whole is no longer tied, which config.json has to say", () => {
+    const embedding = "bert.embeddings.word_embeddings.weight";
+    const query = "bert.encoder.layer.0.attention.self.query";
+    const example = (config: Record<string, string[]>, saved: Example["adapter"]): Example => ({
+      base: {
+        [embedding]: MATRIX,
+        [`${query}.weight`]: MATRIX,
+        "cls.predictions.bias": [1, 2],
+        "cls.predictions.transform.dense.weight": MATRIX,
+      },
+      adapter: { [`${query}.lora_A.weight`]: [[1, 1]], [`${query}.lora_B.weight`]: [[1], [1]], ...saved },
+      config: { ...lora("query"), ...config },
+      model: { model_type: "bert", architectures: ["BertForMaskedLM"], tie_word_embeddings: true },
+    });
+    const head = [
+      [7, 7],
+      [8, 8],
+    ];
+    const decoder = { "cls.predictions.decoder.weight": head, "cls.predictions.decoder.bias": [5, 6] };
+    const one = settle(example({ modules_to_save: ["decoder"] }, decoder));
+    expect(one).toMatchObject({ config: { tie_word_embeddings: false }, problems: [] });
+    expect(one.warnings).toContain("EMBEDDINGS_UNTIED");
+    expect(one.values["cls.predictions.decoder.weight"]).toEqual([7, 7, 8, 8]);
+
+    // The module around the head has other tensors in the base, and the head none.
+    const around = {
+      ...decoder,
+      "cls.predictions.bias": [5, 6],
+      "cls.predictions.transform.dense.weight": head,
+    };
+    const all = settle(example({ modules_to_save: ["cls"] }, around));
+    expect(all).toMatchObject({ config: { tie_word_embeddings: false }, problems: [] });
+    expect(all.values["cls.predictions.decoder.bias"]).toEqual([5, 6]);
+  });
+
   it("an encoder with a decoder ties more than a pair, and is refused where one of them changes", () => {
     const base = { "shared.weight": MATRIX, "encoder.block.0.q.weight": MATRIX, "lm_head.weight": MATRIX };
     const model = {
