@@ -8,6 +8,9 @@ import { type TaskInputs, tensorTasks } from "./tasks.ts";
 /** A shard is copied by the system and then overwritten in parts where at least this share of it stays as it is. */
 const COPY_FROM = 1 / 5;
 
+/** So many copied tensors of a shard are looked at; each of those that are computed is. */
+const COPIED_SAMPLES = 50;
+
 export interface ShardRequest extends TaskInputs {
   /** Folder that the shards are written into. */
   readonly staging: string;
@@ -117,6 +120,8 @@ class Planner {
     if (!copy) this.#create.push(shard);
     const after = copy ? this.#add({ ...copy, group }, shard.path) : undefined;
     const wait = after === undefined ? {} : { after: [after] };
+    const every = Math.ceil(steps.length / COPIED_SAMPLES);
+    let copied = 0;
     for (const i of steps) {
       const step = this.#request.plan.steps[i]!;
       const known = step.input && this.#knownOf(step.input.tensor);
@@ -125,8 +130,9 @@ class Planner {
       if (copy && isUntouched(step)) {
         this.#copied(task, { shard, group, known: known ?? null });
         // What the system copied is compared here and there; a second name for a file needs no comparison.
-        if (!copy.task.link)
+        if (!copy.task.link && copied++ % every === 0) {
           this.#add({ kind: "sample", task: { task, written }, group, after: [after!] }, null);
+        }
         continue;
       }
       const done = this.#written({ ...task, output: written }, { group, wait, shard: shard.path });

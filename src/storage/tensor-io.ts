@@ -91,7 +91,8 @@ export interface WholeCopy {
 
 /**
  * Copies a file inside the kernel, without a byte passing through this process; on file systems that can (Btrfs, XFS,
- * APFS) the copy shares its blocks with the source until one of them is written to.
+ * APFS) the copy shares its blocks with the source until one of them is written to. It cannot be interrupted: whoever
+ * cancels waits for the one file.
  */
 export function copyWhole({ from, to, link, header }: WholeCopy): void {
   if (link && linked(from, to)) return;
