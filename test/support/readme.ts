@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { SETTINGS } from "../../src/config.ts";
+import { RESULTS as KERNEL_RESULTS, kernelTable } from "../bench/kernels.ts";
 import { mergeTable, RESULTS } from "../bench/merge.ts";
 import { featureTable, refusalTable } from "./features.ts";
 
@@ -23,11 +24,17 @@ function benchTable(): string {
   return mergeTable(JSON.parse(readFileSync(RESULTS, "utf8")));
 }
 
+function kernelBenchTable(): string {
+  if (!existsSync(KERNEL_RESULTS)) return "Not measured yet.";
+  return kernelTable(JSON.parse(readFileSync(KERNEL_RESULTS, "utf8")));
+}
+
 const PARTS: Readonly<Record<string, () => string>> = {
   settings: settingsTable,
   features: featureTable,
   refusals: refusalTable,
   "bench:merge": benchTable,
+  "bench:kernels": kernelBenchTable,
 };
 
 export function readReadme(): string {
