@@ -25,6 +25,15 @@ export function recipeChoicesOf(values: Values): RecipeChoices {
   };
 }
 
+const RECIPE_OPTIONS = ["dtype", "numerics", "ties", "tokenizer"];
+
+/** Whether any option says something of the recipe. */
+export function choosesRecipe(values: Values): boolean {
+  return Object.entries(values).some(
+    ([name, value]) => value !== undefined && (RECIPE_OPTIONS.includes(name) || /^(in|ex)clude/.test(name)),
+  );
+}
+
 function selectionOf(values: Values, word: "include" | "exclude"): ModuleSelection | null {
   const names = textOf(values, word);
   const pattern = textOf(values, `${word}-pattern`);
@@ -33,11 +42,16 @@ function selectionOf(values: Values, word: "include" | "exclude"): ModuleSelecti
     throw new AppError("BAD_INPUT", `give --${word} or --${word}-pattern, not both.`, { field: word });
   }
   if (names === undefined && pattern === undefined && layers === undefined) return null;
-  const list = names
-    ?.split(",")
+  const list = names === undefined ? null : readNames(names);
+  return { modules: pattern ?? list, layers: layers === undefined ? null : readLayers(layers) };
+}
+
+/** `a, b,c` as names; empty where it names nothing. */
+export function readNames(text: string): string[] {
+  return text
+    .split(",")
     .map((name) => name.trim())
     .filter((name) => name !== "");
-  return { modules: pattern ?? list ?? null, layers: layers === undefined ? null : readLayers(layers) };
 }
 
 /** A range of this many layers is a slip of the finger. */

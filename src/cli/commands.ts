@@ -1,5 +1,5 @@
 import { DEVICES } from "../core/devices.ts";
-import { CLI_DTYPES, readLayers } from "./choices.ts";
+import { CLI_DTYPES, readLayers, readNames } from "./choices.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
@@ -7,6 +7,9 @@ const checkDigest = (value: string) =>
   DIGEST.test(value) ? null : "must be sha256: and 64 lower-case hex digits";
 const checkThreads = (value: string) =>
   /^[1-9]\d{0,2}$/.test(value) ? null : "must be a whole number from 1 to 999";
+const checkCount = (value: string) =>
+  /^[1-9]\d{0,5}$/.test(value) ? null : "must be a whole number from 1 to 999999";
+const checkNames = (value: string) => (readNames(value).length > 0 ? null : "names no module");
 
 const COMMON: Readonly<Record<string, OptionSpec>> = {
   threads: {
@@ -33,6 +36,7 @@ function selection(word: "include" | "exclude", does: string): Readonly<Record<s
       type: "string",
       value: "NAMES",
       help: `${does} modules with these names or ends of names (a,b,c)`,
+      check: checkNames,
     },
     [`${word}-pattern`]: { type: "string", value: "REGEX", help: `${does} modules whose whole name matches` },
     [`${word}-layers`]: {
@@ -119,7 +123,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: "merge",
     summary: "merge an adapter into its base",
     details:
-      "Writes a checkpoint folder with the base's shards, names and dtypes, checks it, and makes it visible\nwhen it is complete. On failure or Ctrl-C nothing is left.",
+      "Writes a checkpoint folder with the base's shards, names and dtypes, checks it, and makes it visible\nwhen it is complete. On failure or Ctrl-C nothing is left.\nDigests of the files it read are remembered in the user's cache folder (in GRAFTWORK_HOME where that is set), so\nthat an unchanged base is not hashed again; verify never relies on them.",
     positionals: [],
     options: {
       ...MERGE,
@@ -147,7 +151,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         type: "string",
         value: "N",
         help: "derive N tensors, chosen at random, instead of all",
-        check: checkThreads,
+        check: checkCount,
       },
       ...COMMON,
     },
@@ -157,7 +161,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: "unmerge",
     summary: "say whether a merged folder of any tool is its base plus the adapter",
     details:
-      "Compares every tensor with base + adapter: equal, within rounding, or how it differs (not merged,\nmerged twice, another scale). EXPLAINED ends with exit code 0, NOT_EXPLAINED with 1. Nothing is written:\nwithout the adapter it is the base, by reference.",
+      "Compares every tensor with base + adapter: equal, within rounding, or how it differs (not merged,\nmerged twice, another scale). EXPLAINED ends with exit code 0, NOT_EXPLAINED with 1. A graftwork.json in\nDIR says how it was merged, unless options do. Nothing is written: without the adapter it is the base, by reference.",
     positionals: ["DIR"],
     options: { ...MERGE, ...COMMON },
     load: () => import("./unmerge.ts"),
@@ -171,9 +175,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: {
       base: { type: "string", value: "DIR", help: "folder of the base model", required: true },
       tuned: { type: "string", value: "DIR", help: "folder of the fine-tuned model", required: true },
-      rank: { type: "string", value: "N", help: "rank of the factors", required: true, check: checkThreads },
+      rank: { type: "string", value: "N", help: "rank of the factors", required: true, check: checkCount },
       out: { type: "string", value: "DIR", help: "folder to write; must not exist", required: true },
-      target: { type: "string", value: "NAMES", help: "only these modules or ends of names (a,b,c)" },
+      target: {
+        type: "string",
+        value: "NAMES",
+        help: "only these modules or ends of names (a,b,c)",
+        check: checkNames,
+      },
       dtype: {
         type: "string",
         value: "TYPE",

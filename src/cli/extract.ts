@@ -1,6 +1,5 @@
-import { AppError } from "../core/errors.ts";
 import { runExtract } from "../engine/extract.ts";
-import { CLI_DTYPES } from "./choices.ts";
+import { CLI_DTYPES, readNames } from "./choices.ts";
 import { type CommandContext, type Outcome, textOf } from "./command.ts";
 import { table } from "./format.ts";
 
@@ -9,12 +8,7 @@ const percent = (share: number) => `${(share * 100).toFixed(4)} %`;
 /** `extract`: the difference of two checkpoints as an adapter. */
 export async function run({ values, engine, watch }: CommandContext): Promise<Outcome> {
   const dtype = textOf(values, "dtype") as keyof typeof CLI_DTYPES | undefined;
-  const targets = textOf(values, "target")
-    ?.split(",")
-    .map((name) => name.trim())
-    .filter((name) => name !== "");
-  if (targets?.length === 0)
-    throw new AppError("BAD_INPUT", "--target names no module.", { field: "target" });
+  const target = textOf(values, "target");
   const base = textOf(values, "base")!;
   const summary = await watch(
     runExtract(
@@ -23,7 +17,7 @@ export async function run({ values, engine, watch }: CommandContext): Promise<Ou
         tuned: textOf(values, "tuned")!,
         output: textOf(values, "out")!,
         rank: Number(textOf(values, "rank")),
-        targets: targets ?? null,
+        targets: target === undefined ? null : readNames(target),
         dtype: dtype === undefined ? "F32" : CLI_DTYPES[dtype],
         baseName: textOf(values, "base-name") ?? base,
         seed: 0,

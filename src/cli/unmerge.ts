@@ -1,6 +1,7 @@
 import { AppError } from "../core/errors.ts";
 import { prepareUnmerge } from "../engine/local.ts";
 import { type Residue, runUnmerge } from "../engine/unmerge.ts";
+import { choosesRecipe } from "./choices.ts";
 import type { CommandContext, Outcome } from "./command.ts";
 import { localMerge } from "./request.ts";
 
@@ -8,7 +9,9 @@ import { localMerge } from "./request.ts";
 export async function run({ values, positionals, engine, watch }: CommandContext): Promise<Outcome> {
   const merged = positionals[0]!;
   const request = localMerge(values);
-  const input = await watch(prepareUnmerge(merged, request, engine));
+  const input = await watch(
+    prepareUnmerge(merged, { ...request, choicesGiven: choosesRecipe(values) }, engine),
+  );
   const result = await watch(runUnmerge(input, engine));
   const { residues, identical, withinRounding, base } = result;
   const failure =

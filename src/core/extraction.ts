@@ -90,7 +90,31 @@ export function planExtraction(
       { field: "targets" },
     );
   }
+  requireNamed(request.targets, modules);
+  requireRoom(request.rank, modules);
   return { modules, others };
+}
+
+/** A target that names nothing is a slip of the finger, and the adapter would lack what was meant. */
+function requireNamed(targets: ExtractionRequest["targets"], modules: readonly ExtractedModule[]): void {
+  const idle = (targets ?? []).filter(
+    (t) => !modules.some(({ module }) => module === t || module.endsWith(`.${t}`)),
+  );
+  if (idle.length === 0) return;
+  throw new AppError(
+    "NO_TARGET",
+    `no linear layer of the base is named ${idle.map((t) => `"${t}"`).join(", ")}: check the spelling of the targets.`,
+    { field: "targets" },
+  );
+}
+
+/** Factors wider than every matrix hold nothing more than the full rank does. */
+function requireRoom(rank: number, modules: readonly ExtractedModule[]): void {
+  const most = Math.max(...modules.map(({ base }) => Math.min(...base.shape)));
+  if (rank <= most) return;
+  throw new AppError("BAD_INPUT", `rank: no change here has a rank above ${most}, found ${rank}.`, {
+    field: "rank",
+  });
 }
 
 function requireSame(base: LocatedTensor, tuned: LocatedTensor | undefined): asserts tuned is LocatedTensor {

@@ -28,6 +28,7 @@ import {
 import { digestCheckpoint } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
 import type { ExtractMessage, ExtractTask } from "./extract-worker.ts";
+import { sameValues } from "./same-values.ts";
 
 export interface ExtractInput extends ExtractionRequest {
   readonly base: string;
@@ -55,12 +56,24 @@ export async function* runExtract(
 ): AsyncGenerator<EngineEvent, ExtractSummary> {
   const output = resolve(input.output);
   if (await exists(output)) throw outputExists(output);
-  const base = yield* located(input.base, options);
-  const tuned = yield* located(input.tuned, options);
-  await requireOutside(output, [base.folder, tuned.folder]);
+  const found = [await located(input.base), await located(input.tuned)] as const;
+  await requireOutside(
+    output,
+    found.map(({ folder }) => folder),
+  );
+  // What headers can tell is said before gigabytes are read for their digests.
+  planExtraction(found[0].facts, found[1].facts, input);
+  const base = yield* digested(found[0], options);
+  const tuned = yield* digested(found[1], options);
   const plan = planExtraction(base.facts, tuned.facts, input);
   const leftBehind = plan.others
-    .filter((other) => other.base.digest !== other.tuned.digest)
+    .filter(
+      (other) =>
+        !sameValues(
+          { folder: base.folder, tensor: other.base },
+          { folder: tuned.folder, tensor: other.tuned },
+        ),
+    )
     .map(({ name, why }) => ({ name, why }));
   const layout = adapterLayout(plan, input);
   await requireFreeDisk(output, layout.size);
@@ -90,11 +103,15 @@ export async function* runExtract(
   }
 }
 
-async function* located(folder: string, options: EngineOptions): AsyncGenerator<EngineEvent, Located> {
+async function located(folder: string): Promise<Located> {
   const place = { folder: resolve(folder), facts: await readCheckpoint(folder, { roots: null }) };
   if (place.facts.kind === "adapter") {
     throw new AppError("NOT_A_CHECKPOINT", `${folder} is an adapter, not a checkpoint with full weights.`);
   }
+  return place;
+}
+
+async function* digested(place: Located, options: EngineOptions): AsyncGenerator<EngineEvent, Located> {
   return { ...place, facts: yield* digestCheckpoint(place, options) };
 }
 
@@ -163,16 +180,20 @@ async function* extractModules(
     }),
   );
   const losses = new Map<string, ModuleLoss>();
-  const work = shareOut(tasks, Math.min(threads, tasks.length), signal, (loss) =>
-    losses.set(loss.module, loss),
-  );
+  const sizes = new Map(plan.modules.map(({ module, base }) => [module, base.end - base.begin]));
+  const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  let bytes = 0;
+  const work = shareOut(tasks, Math.min(threads, tasks.length), signal, (loss) => {
+    losses.set(loss.module, loss);
+    bytes += sizes.get(loss.module)!;
+  });
   let done = false;
   const finished = work.finally(() => {
     done = true;
   });
   while (!done) {
     await Promise.race([finished, new Promise((wake) => setTimeout(wake, 200))]);
-    yield { type: "progress", stage: "merge", done: losses.size, total: tasks.length };
+    yield { type: "progress", stage: "merge", done: bytes, total };
   }
   await finished;
   const modules = tasks.map(({ module }) => losses.get(module)!);

@@ -29,6 +29,11 @@ export interface LocalMerge {
   readonly pins?: { readonly base?: Digest | null; readonly adapter?: Digest | null };
 }
 
+export interface LocalUnmerge extends LocalMerge {
+  /** The choices were made by somebody: a record in the merged folder does not overrule them. */
+  readonly choicesGiven?: boolean;
+}
+
 export interface LocalPlan {
   readonly base: Located;
   readonly adapter: Located;
@@ -138,21 +143,35 @@ export async function* prepareVerify(
 
 /**
  * Reads a merged folder of any tool's making beside the base and the adapter that are said to have made it. A record
- * of ours says how it was merged; otherwise the choices say it.
+ * of ours says how it was merged where nobody else does.
+ * @throws NOT_A_CHECKPOINT for an adapter in the place of the merged folder, and what `planLocal` throws
  */
 export async function* prepareUnmerge(
   merged: string,
-  request: LocalMerge,
+  { choicesGiven, ...request }: LocalUnmerge,
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, UnmergeInput> {
   const found = await locate(merged);
-  const record = await readRecord(merged).catch((error: unknown) => {
+  if (found.facts.kind === "adapter") {
+    throw new AppError(
+      "NOT_A_CHECKPOINT",
+      `${merged} is an adapter, not a merged checkpoint: name the folder that base and adapter became.`,
+    );
+  }
+  const choices = choicesGiven ? request.choices : ((await recordedChoices(merged)) ?? request.choices);
+  const digestBase = request.pins?.base != null;
+  const planned = yield* planLocal({ ...request, choices }, { ...options, digestBase });
+  return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged: found };
+}
+
+/** The choices of a folder that Graftwork merged; null for one of another tool. */
+async function recordedChoices(merged: string): Promise<MergeChoices | null> {
+  try {
+    return recipeChoices((await readRecord(merged)).recipe);
+  } catch (error) {
     if (error instanceof AppError && error.code === "NOT_A_MERGE") return null;
     throw error;
-  });
-  const choices = record ? recipeChoices(record.recipe) : request.choices;
-  const planned = yield* planLocal({ ...request, choices }, options);
-  return { plan: planned.plan, base: planned.base, sources: [planned.adapter], merged: found };
+  }
 }
 
 async function findInput(

@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(temporary, { recursive: true, force: true }));
 
-const unmerge = async (merged: string, adapter = ADAPTER) => {
+const unmerge = async (merged: string, adapter = ADAPTER, ...more: string[]) => {
   const { code, stdout, stderr } = await cli(
     "unmerge",
     merged,
@@ -28,6 +28,7 @@ const unmerge = async (merged: string, adapter = ADAPTER) => {
     "--adapter",
     adapter,
     "--json",
+    ...more,
   );
   return { code, stderr, result: JSON.parse(stdout) };
 };
@@ -64,6 +65,47 @@ describe("taking an adapter out of a merged folder", () => {
     expect(result).toMatchObject({ verdict: "EXPLAINED", residues: [], withinRounding: 0 });
     expect(result.base.folder).toBe(BASE);
     expect(result.base.version).toMatch(/^sha256:[0-9a-f]{64}$/);
+  });
+
+  it("takes the choices from the folder's record, unless options make them", async () => {
+    const out = join(temporary, "exact");
+    const made = await cli("merge", "--base", BASE, "--adapter", ADAPTER, "--out", out, "--dtype", "fp32");
+    expect(made.code).toBe(0);
+    expect(await unmerge(out)).toMatchObject({ code: 0, result: { identical: 56 } });
+    const { code, result } = await unmerge(out, ADAPTER, "--dtype", "fp16");
+    expect(code).toBe(1);
+    expect(result.residues[0].meaning).toMatch(/it is F32 .*and F16 .*was expected/);
+  });
+
+  it("refuses a base or an adapter other than the pinned one", async () => {
+    for (const option of ["--base-digest", "--adapter-digest"]) {
+      const pin = `sha256:${"0".repeat(64)}`;
+      const { code, result } = await unmerge(join(DEMO, "expected/sentiment"), ADAPTER, option, pin);
+      expect([code, result.error.code], option).toEqual([1, "DIGEST_MISMATCH"]);
+    }
+  });
+
+  it.each([
+    [
+      "an adapter in the place of the merged folder",
+      [ADAPTER, "--base", BASE, "--adapter", ADAPTER],
+      "NOT_A_CHECKPOINT",
+    ],
+    ["base and adapter swapped", [BASE, "--base", ADAPTER, "--adapter", BASE], "NOT_AN_ADAPTER"],
+    [
+      "an adapter in the place of the base",
+      [BASE, "--base", ADAPTER, "--adapter", ADAPTER],
+      "NOT_A_CHECKPOINT",
+    ],
+    ["a folder that is not there", [join(DEMO, "none"), "--base", BASE, "--adapter", ADAPTER], "NOT_FOUND"],
+    [
+      "a folder of several adapters",
+      [join(DEMO, "adapters"), "--base", BASE, "--adapter", ADAPTER],
+      "SEVERAL_ADAPTERS",
+    ],
+  ])("refuses %s", async (_, args, code) => {
+    const found = await cli("unmerge", ...args, "--json");
+    expect([found.code, JSON.parse(found.stdout).error.code]).toEqual([1, code]);
   });
 
   it("calls one unit in the last place rounding", async () => {
