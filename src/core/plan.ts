@@ -31,7 +31,7 @@ import { planFloat8 } from "./plan-float8.ts";
 import { forecasts, forecastWarnings } from "./plan-forecast.ts";
 import { type Layout, layOut, type PlannedShard, type PlanStep } from "./plan-layout.ts";
 import { estimateMemory, type MemoryEstimate } from "./plan-memory.ts";
-import { DEFAULT_CHOICES, type MergeChoices, type RecipeChoices } from "./recipe.ts";
+import { DEFAULT_CHOICES, type MergeChoices, type ModuleSelection, type RecipeChoices } from "./recipe.ts";
 import { chooseTokenizer, missingTokenizer, type TokenizerChoice, tokenizerProblems } from "./tokenizer.ts";
 
 /** A base or an adapter as the plan sees it. */
@@ -223,6 +223,7 @@ function planChange({ base, sources }: PlanRequest, context: ChangeContext) {
       ...tied.warnings,
       ...float8.warnings,
       ...partial(chosen),
+      ...chosen.idle,
     ],
   };
 }
@@ -238,6 +239,8 @@ const sum = (files: readonly { readonly size: number }[]) =>
 interface Chosen {
   readonly taken: readonly AdapterTarget[];
   readonly leftOut: readonly string[];
+  /** What include and exclude say without any effect. */
+  readonly idle: readonly Finding[];
 }
 
 /** Applies include and exclude, which match the adapter's own module names. */
@@ -246,7 +249,7 @@ function chooseTargets(
   { include, exclude }: RecipeChoices,
   report: Report,
 ): Chosen {
-  if (include === null && exclude === null) return { taken: targets, leftOut: [] };
+  if (include === null && exclude === null) return { taken: targets, leftOut: [], idle: [] };
   const wanted = include === null ? () => true : compileSelection(include, "include", report);
   const unwanted = exclude === null ? () => false : compileSelection(exclude, "exclude", report);
   const takes = ({ module }: AdapterTarget) => wanted(module) && !unwanted(module);
@@ -259,7 +262,38 @@ function chooseTargets(
       message: `include and exclude leave none of the ${leftOut.length} adapted modules (for example ${leftOut[0]}). They are matched as PEFT's target_modules: a name, the end of a name, or one regular expression for the whole name.`,
     });
   }
-  return { taken, leftOut };
+  const idle = [
+    ...idleNames(targets, include, "include"),
+    ...(exclude !== null && !targets.some(({ module }) => unwanted(module))
+      ? [idleFinding("exclude", `matches none of the ${targets.length} adapted tensors`)]
+      : idleNames(targets, exclude, "exclude")),
+  ];
+  return { taken, leftOut, idle };
+}
+
+/** A name that matches nothing is a slip of the finger, and the merge another one than was meant. */
+function idleNames(
+  targets: readonly AdapterTarget[],
+  selection: ModuleSelection | null,
+  field: "include" | "exclude",
+): Finding[] {
+  if (!Array.isArray(selection?.modules)) return [];
+  const known = new Set<string>();
+  for (const { module } of targets) {
+    for (let at = 0; at >= 0; at = module.indexOf(".", at) + 1 || -1) known.add(module.slice(at));
+  }
+  const names = selection.modules.filter((name) => !known.has(name));
+  if (names.length === 0) return [];
+  const shown = names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
+  return [idleFinding(field, `names what the adapter does not change (${shown.slice(0, 300)})`)];
+}
+
+function idleFinding(field: "include" | "exclude", what: string): Finding {
+  return {
+    code: "SELECTION_UNUSED",
+    subject: field,
+    message: `${field} ${what}: check the spelling; names are matched as PEFT's target_modules, whole or from a dot on.`,
+  };
 }
 
 function partial({ leftOut }: Chosen): Finding[] {

@@ -9,7 +9,7 @@ const input = z.strictObject({ version: digest, weights: digest });
 
 /** Modules by PEFT's rules for target_modules: one regular expression for whole names, or a list of names or endings. */
 const selection = z.strictObject({
-  modules: z.union([z.string(), z.array(z.string()).min(1)]).nullable(),
+  modules: z.union([z.string().min(1), z.array(z.string().min(1)).min(1)]).nullable(),
   /** Numbers of layers: the first dotted number in a module's name. */
   layers: z.array(z.int().nonnegative()).min(1).nullable(),
 });
@@ -100,8 +100,18 @@ export function makeRecipe({ base, sources, tokenizer, choices }: RecipeParts): 
     sharding: "base",
     tokenizer,
     ties,
-    include,
-    exclude,
+    include: canonicalSelection(include),
+    exclude: canonicalSelection(exclude),
     seed: null,
   });
+}
+
+/** Lists are sets: their order and repetitions must not make another recipe. */
+function canonicalSelection(selection: ModuleSelection | null): ModuleSelection | null {
+  if (selection === null) return null;
+  const { modules, layers } = selection;
+  return {
+    modules: Array.isArray(modules) ? [...new Set(modules)].sort() : modules,
+    layers: layers === null ? null : [...new Set(layers)].sort((a, b) => a - b),
+  };
 }

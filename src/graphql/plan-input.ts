@@ -126,6 +126,14 @@ function toSelection(input: SelectionInput | null | undefined, field: string): M
   for (const [name, list] of Object.entries({ modules, layers })) {
     if (list?.length === 0) throw new AppError("BAD_INPUT", `${field}.${name}: is an empty list.`, { field });
   }
+  if (modules?.includes(""))
+    throw new AppError("BAD_INPUT", `${field}.modules: has an empty name.`, { field });
+  const negative = layers?.find((layer) => layer < 0);
+  if (negative !== undefined) {
+    throw new AppError("BAD_INPUT", `${field}.layers: ${negative} is no layer; they are counted from 0.`, {
+      field,
+    });
+  }
   return { modules: pattern ?? modules ?? null, layers: layers ?? null };
 }
 

@@ -104,6 +104,49 @@ describe("a merge with choices", () => {
   });
 });
 
+describe("the choices on the command line", () => {
+  const plan = async (...options: string[]) => {
+    const found = await cli("plan", "--base", BASE, "--adapter", ADAPTER, "--json", ...options);
+    return { ...found, document: JSON.parse(found.stdout) };
+  };
+  const codes = (findings: readonly { code: string }[]) => findings.map(({ code }) => code);
+
+  it.each([
+    ["--include", ",", "names no module"],
+    ["--exclude", " , ", "names no module"],
+    ["--include-layers", "3-1", "must be layer numbers"],
+    ["--dtype", "int8", "must be one of bf16"],
+    ["--numerics", "fast", "must be one of peft, exact"],
+    ["--ties", "both", "must be one of preserve, peft"],
+    ["--tokenizer", "mine", 'must be "base" or "adapter"'],
+  ])("%s %j is wrong usage", async (option, value, message) => {
+    const { code, document } = await plan(option, value);
+    expect(code).toBe(2);
+    expect(document.error).toEqual({
+      code: "USAGE",
+      message: expect.stringContaining(`${option} ${message}`),
+    });
+  });
+
+  it.each([
+    [["--include", "q_proj,v_porj"], "include names what the adapter does not change (v_porj)"],
+    [["--exclude", "lm_haed"], "exclude matches none of the 42 adapted tensors"],
+    [["--exclude-pattern", "mlp"], "exclude matches none of the 42 adapted tensors"],
+    [["--exclude", "q_proj,mlp"], "exclude names what the adapter does not change (mlp)"],
+  ])("%j says what has no effect", async (options, message) => {
+    const { code, document } = await plan(...options);
+    expect(code).toBe(0);
+    const found = document.warnings.filter((w: { code: string }) => w.code === "SELECTION_UNUSED");
+    expect(found.map((w: { message: string }) => w.message)).toEqual([expect.stringContaining(message)]);
+  });
+
+  it("that are met in full warn of the partial merge alone", async () => {
+    const { document } = await plan("--include", "q_proj,self_attn.v_proj,model.layers.0.mlp.up_proj");
+    expect(codes(document.warnings)).toContain("PARTIAL_MERGE");
+    expect(codes(document.warnings)).not.toContain("SELECTION_UNUSED");
+  });
+});
+
 describe("layer numbers on the command line", () => {
   it.each([
     ["0", [0]],
