@@ -1,5 +1,6 @@
 import { resolveArrayConnection } from "@pothos/plugin-relay";
 import type { MergePlan as PlanShape } from "../core/plan.ts";
+import { SOUND } from "../registry/cached-merges.ts";
 import { type WorkerRoom as RoomShape, roomOfWorkers } from "../registry/devices.ts";
 import { type PlannedMerge, planFor } from "../registry/merge-plan.ts";
 import { visibleTo } from "../registry/visibility.ts";
@@ -251,7 +252,8 @@ export const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement(
     cachedVersion: t.prismaField({
       type: Version,
       nullable: true,
-      description: "A result of the same recipe that exists already and passed its checks.",
+      description:
+        "A result of the same recipe on CPU that exists already and passed its checks; other devices have other bytes.",
       resolve: (query, { plan, recipeDigest }, _, { db, viewer }) =>
         plan.refusals.length > 0
           ? null
@@ -261,9 +263,7 @@ export const MergePlan = builder.objectRef<PlannedMerge>("MergePlan").implement(
                 AND: [
                   visibleTo(viewer).version,
                   {
-                    merges: {
-                      some: { recipe: { digest: recipeDigest }, state: "SUCCEEDED", verdict: "PASSED" },
-                    },
+                    merges: { some: { recipe: { digest: recipeDigest }, ...SOUND, device: "CPU" } },
                   },
                 ],
               },

@@ -1,4 +1,4 @@
-import type { Device, Version } from "../../prisma/client/client.ts";
+import type { Device, Prisma, Version } from "../../prisma/client/client.ts";
 import type { RegistryContext } from "./context.ts";
 import type { Tx } from "./db.ts";
 import type { Claim } from "./events.ts";
@@ -10,6 +10,15 @@ export interface EarlierResult {
   readonly version: Version;
 }
 
+/** Condition for merges whose result can answer for another merge of their recipe. */
+export const SOUND = {
+  state: "SUCCEEDED",
+  cachedFromId: null,
+  versionId: { not: null },
+  verdict: "PASSED",
+  OR: [{ verifyVerdict: null }, { verifyVerdict: "PASSED" }],
+} satisfies Prisma.MergeWhereInput;
+
 /**
  * The result of a recipe on a device to answer with: one in the wanted model first, then the newest. Another device's
  * result has other bytes.
@@ -19,15 +28,7 @@ export async function findResult(
   { recipeId, device, output }: { recipeId: string; device: Device; output: string },
 ): Promise<EarlierResult | null> {
   const found = await tx.merge.findMany({
-    where: {
-      recipeId,
-      device,
-      state: "SUCCEEDED",
-      cachedFromId: null,
-      versionId: { not: null },
-      verdict: "PASSED",
-      OR: [{ verifyVerdict: null }, { verifyVerdict: "PASSED" }],
-    },
+    where: { recipeId, device, ...SOUND },
     orderBy: { id: "desc" },
     include: { version: { include: { model: { select: { name: true } } } } },
   });

@@ -1,4 +1,11 @@
-import type { Device, Job, Merge, MergeVerdict, Prisma, Visibility } from "../../prisma/client/client.ts";
+import {
+  type Device,
+  type Job,
+  type Merge,
+  type MergeVerdict,
+  Prisma,
+  type Visibility,
+} from "../../prisma/client/client.ts";
 import type { DeviceUse } from "../core/devices.ts";
 import { AppError } from "../core/errors.ts";
 import type { CheckReport } from "../core/parity.ts";
@@ -203,6 +210,9 @@ export async function recordMerge(
           relocate: force === true || outcome.replacesLost === true,
           now: ctx.now(),
         });
+    if (!stored.created && stored.version.location === outcome.location) {
+      await forgetVerifications(tx, stored.version.id);
+    }
     for (const { versionId, role, weight, position } of merge.inputs) {
       await storeEdge(tx, {
         parentId: versionId,
@@ -236,6 +246,14 @@ export async function recordMerge(
   });
 }
 
+/** The version has other files now: what was found of the old ones says nothing of these. */
+async function forgetVerifications(tx: Tx, versionId: string): Promise<void> {
+  await tx.merge.updateMany({
+    where: { versionId },
+    data: { verification: Prisma.DbNull, verifyVerdict: null, verifiedAt: null },
+  });
+}
+
 export interface VerifyRequest {
   /** Reference to a merged version. */
   readonly ref: string;
@@ -257,9 +275,10 @@ export async function startVerify(ctx: ViewerContext, request: VerifyRequest): P
     });
     const name = { namespace: model.namespace.name, name: model.name };
     const namespaceId = await writableNamespace(tx, ctx, { name, field: "ref" });
+    // Several recipes may have these bytes; the first is the one that the version says made it.
     const merge = await tx.merge.findFirst({
       where: { versionId: version.id, state: "SUCCEEDED", cachedFromId: null },
-      orderBy: { id: "desc" },
+      orderBy: { id: "asc" },
     });
     if (!merge) {
       throw new AppError(

@@ -131,6 +131,27 @@ describe("a merge", () => {
     expect(await test.db.model.count({ where: { name: "refused" } })).toBe(0);
   });
 
+  it("of bytes that two recipes gave is of the merge that the version names, and shows there", async () => {
+    const first = await s.merged(merge("two/out"), "two");
+    const second = await s.merged(merge("two/out", { choices: { numerics: "exact-1" } }), "two");
+    expect(second).toMatchObject({ created: false, version: { id: first.version.id } });
+    const asked = await startVerify(s.admin, { ref: "two/out@1" });
+    expect(asked.mergeId).toBe(first.mergeId);
+  });
+
+  it("is forgotten when a forced merge replaces the files", async () => {
+    const first = await s.merged(merge("mend/out"), "mend");
+    const verify = await startVerify(s.admin, { ref: "mend/out" });
+    const found = { verdict: "FAILED" as const, report: { differing: ["x"] } };
+    await recordVerify(s.worker, await s.claim(verify.id), found);
+    await s.merged(merge("mend/out", { force: true }), "mend");
+    expect(await row(first.mergeId)).toMatchObject({
+      verifyVerdict: null,
+      verification: null,
+      verifiedAt: null,
+    });
+  });
+
   it("writes nothing for a worker that lost its job", async () => {
     const { job: asked, mergeId } = await startMerge(s.admin, merge("demo/fenced", { force: true }));
     const lost = await s.claim(asked.id);
@@ -219,6 +240,25 @@ describe("a repeated recipe", () => {
     await s.merged(merge("tokenizer/out", { tokenizer: "base" }), "t1");
     const other = await startMerge(s.admin, merge("tokenizer/out", { tokenizer: "adapter" }));
     expect(other.job.state).toBe("QUEUED");
+  });
+
+  it("with other choices is another recipe; the same choices in another order are the same one", async () => {
+    const choices = { include: { modules: ["q_proj", "v_proj"], layers: [1, 0] } };
+    const made = await s.merged(merge("choice/out", { choices }), "choice");
+    const again = { include: { modules: ["v_proj", "q_proj", "v_proj"], layers: [0, 1] } };
+    const same = await startMerge(s.admin, merge("choice/out", { choices: again }));
+    expect((await row(same.mergeId)).cachedFromId).toBe(made.mergeId);
+    for (const other of [
+      {},
+      { dtype: "F32" as const },
+      { ties: "peft" as const },
+      { numerics: "exact-1" as const },
+      { exclude: choices.include },
+      { include: { ...choices.include, layers: [0] } },
+    ]) {
+      const { mergeId } = await startMerge(s.admin, merge("choice/out", { choices: other }));
+      expect((await row(mergeId)).cachedFromId, JSON.stringify(other)).toBeNull();
+    }
   });
 
   it("is merged again when the result failed its check or its verification", async () => {
