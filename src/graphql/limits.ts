@@ -30,6 +30,10 @@ export interface Limits {
 /** Room for the console's largest page several times over; far below what hurts one server. */
 export const LIMITS: Limits = { depth: 15, aliases: 30, rootFields: 20, tokens: 4_000, cost: 50_000 };
 
+/** Fields that plan a merge: each loads the headers of two whole models and works on every tensor. */
+const PLANS: ReadonlySet<string> = new Set(["compatibility", "mergePlan", "mergeStart"]);
+const PLAN_COST = 1_000;
+
 /** Validation rules that refuse a document before a resolver runs. */
 export function limitRules(limits: Limits): ValidationRule[] {
   return [(context) => checkDocument(context, limits)];
@@ -118,12 +122,14 @@ function measureField(walk: Walk, field: FieldNode): Measure {
     ...own,
     depth: below.depth + 1,
     aliases: own.aliases + below.aliases,
-    cost: (pageSize(field, below.items) ?? 1) * (1 + below.cost),
+    cost: (pageSize(field, below.items) ?? 1) * ((PLANS.has(name) ? PLAN_COST : 1) + below.cost),
   };
 }
 
-/** The page a connection field asks for; null for other fields. A variable counts as the largest page. */
+/** How many items a connection field or a list of ids asks for; null for other fields. A variable counts as the most. */
 function pageSize(field: FieldNode, hasItems: boolean): number | null {
+  const ids = field.arguments?.find((argument) => argument.name.value === "ids");
+  if (ids) return ids.value.kind === Kind.LIST ? ids.value.values.length : MAX_PAGE;
   const argument = field.arguments?.find(({ name }) => name.value === "first" || name.value === "last");
   if (argument?.value.kind === Kind.INT) return Math.min(MAX_PAGE, Math.max(0, Number(argument.value.value)));
   if (argument?.value.kind === Kind.VARIABLE) return MAX_PAGE;

@@ -6,7 +6,7 @@ import { registerWorker, workerIsAlive } from "../../src/registry/devices.ts";
 import { recordImport, startImport } from "../../src/registry/models.ts";
 import { readCheckpoint } from "../../src/storage/checkpoint.ts";
 import { type TestDatabase, testDatabase } from "../support/db.ts";
-import { type TestApi, testApi } from "../support/graphql.ts";
+import { stranger, type TestApi, testApi } from "../support/graphql.ts";
 import { demoFolder, type Seed, seed } from "../support/seed.ts";
 
 let test: TestDatabase;
@@ -103,5 +103,32 @@ describe("the compatibility of an adapter with a base", () => {
 
   it("is a question about adapters only", async () => {
     expect(await report("demo/base")).toBeNull();
+  });
+
+  it("tells a stranger nothing of private versions, not even whether they are there", async () => {
+    await test.db.model.updateMany({ where: { name: "light" }, data: { visibility: "PUBLIC" } });
+    const ask = async (ref: string, base: object) => {
+      const { data, errors } = await api.ask(stranger(s.admin), REPORT, { ref, base });
+      const [error] = errors;
+      return { version: data.version, says: error?.message, reason: error?.extensions?.reason };
+    };
+    expect(await ask("demo/sentiment", { ref: "demo/base" })).toMatchObject({
+      version: null,
+      says: undefined,
+    });
+    const { digest, id } = await test.db.version.findFirstOrThrow({ where: { model: { name: "base" } } });
+    const globalId = Buffer.from(`Version:${id}`).toString("base64url");
+    const none = Buffer.from(`Version:${id.replace(/.$/, (c) => (c === "0" ? "1" : "0"))}`).toString(
+      "base64url",
+    );
+    for (const [there, not] of [
+      [{ ref: "demo/base" }, { ref: "demo/nothing" }],
+      [{ digest }, { digest: `sha256:${"0".repeat(64)}` }],
+      [{ id: globalId }, { id: none }],
+    ] as const) {
+      const [hidden, absent] = [await ask("demo/light", there), await ask("demo/light", not)];
+      expect(hidden).toMatchObject({ version: { compatibility: null }, reason: "NOT_FOUND" });
+      expect(absent).toMatchObject({ version: { compatibility: null }, reason: "NOT_FOUND" });
+    }
   });
 });

@@ -65,6 +65,22 @@ describe("the limits", () => {
     expect(refused(hidden)).toEqual(["cost"]);
   });
 
+  it("count a plan as the work that it is, however it is reached", () => {
+    const plan = 'mergePlan(input: { base: { version: { ref: "a/b" } }, sources: [] }) { plan { runnable } }';
+    const report = 'compatibility(base: { ref: "a/b" }) { compatible }';
+    expect(refused(`{ version(ref: "a/b") { ${report} } ${plan} }`)).toEqual([]);
+    expect(refused(`{ models(first: 10) { nodes { latestVersion { ${report} } } } }`)).toEqual([]);
+    expect(refused(`{ models(first: 100) { nodes { latestVersion { ${report} } } } }`)).toEqual(["cost"]);
+    expect(
+      refused(`{ version(ref: "a/b") { ${repeat(50, () => `... on Version { a: ${report} }`)} } }`),
+    ).toEqual(["aliases", "cost"]);
+    const ids = repeat(60, () => '"x"');
+    expect(refused(`{ nodes(ids: [${ids}]) { ... on Version { ${report} } } }`)).toEqual(["cost"]);
+    expect(refused(`query ($ids: [ID!]!) { nodes(ids: $ids) { ... on Version { ${report} } } }`)).toEqual([
+      "cost",
+    ]);
+  });
+
   it("leave a cycle of fragments to the rule that names it", () => {
     const query = "{ viewer { ...A } } fragment A on Account { ...B } fragment B on Account { ...A }";
     expect(refused(query)).toEqual([expect.stringContaining("Cannot spread fragment")]);
