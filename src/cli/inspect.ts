@@ -1,7 +1,7 @@
 import { type AdapterSummary, summariseAdapter } from "../core/adapters/summary.ts";
 import { countParameters, readModelFacts } from "../core/arch.ts";
 import { type CheckpointFacts, checkpointDigests, type VersionDigests } from "../core/checkpoint.ts";
-import type { JsonObject } from "../core/json.ts";
+import type { Json, JsonObject } from "../core/json.ts";
 import { parseMergeRecord } from "../core/record.ts";
 import { digestCheckpoint } from "../engine/digest.ts";
 import { readRecordFile } from "../storage/checkpoint.ts";
@@ -85,15 +85,19 @@ function lines(folder: string, about: About): string[] {
 }
 
 function adapterRows(adapter: AdapterSummary): string[][] {
-  const { targetModules, settings } = adapter;
+  const { targetModules, targetParameters, modulesToSave, settings } = adapter;
   const method = adapter.format === "MLX" ? "LoRA, in MLX's format" : (adapter.peftType ?? "not stated");
-  const targets = Array.isArray(targetModules)
-    ? targetModules.join(", ")
-    : String(targetModules ?? "not stated");
+  const listed = (value: Json) => (Array.isArray(value) ? value.join(", ") : String(value ?? "not stated"));
+  const some = (value: Json) => value !== null && (!Array.isArray(value) || value.length > 0);
   return [
-    ["method", `${method}${adapter.useRslora ? ", rank-stabilised" : ""}`],
+    [
+      "method",
+      `${method}${adapter.useDora ? " with magnitudes (DoRA)" : ""}${adapter.useRslora ? ", rank-stabilised" : ""}`,
+    ],
     ["trained on", adapter.baseModel ?? "not stated"],
-    ["targets", targets],
+    ["targets", listed(targetModules)],
+    ...(some(targetParameters) ? [["parameters", listed(targetParameters)]] : []),
+    ...(some(modulesToSave) ? [["saved whole", listed(modulesToSave)]] : []),
     ...settings.map((s) => [
       "modules",
       `${s.modules} of rank ${s.rank}, alpha ${plain(s.alpha)}, scale ${plain(s.scale)}`,

@@ -164,7 +164,12 @@ export interface PlanFacts {
   readonly bytesToWrite: string;
   readonly tokenizer: { readonly from: Role; readonly differences: readonly string[] };
   readonly outputs: readonly { readonly path: string; readonly sizeBytes: string }[];
-  readonly files: readonly { readonly path: string; readonly from: Role; readonly sizeBytes: string }[];
+  /** `from` is null for a file that the plan changes, such as config.json. */
+  readonly files: readonly {
+    readonly path: string;
+    readonly from: Role | null;
+    readonly sizeBytes: string;
+  }[];
   readonly cachedVersion: { readonly ref: string } | null;
 }
 

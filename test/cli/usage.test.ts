@@ -81,6 +81,20 @@ describe("inspect", () => {
     expect(document.tensors[0].digest).toMatch(/^sha256:/);
   });
 
+  it.each([
+    ["llama-dora", /method +LORA with magnitudes \(DoRA\)/],
+    ["ia3", /method +IA3/],
+    ["llama-save-embed-head", /saved whole +embed_tokens, lm_head/],
+    ["mixtral-experts", /parameters +mlp\.experts/],
+    ["old-bin", /weights in +adapter_model\.bin/],
+    ["refused-prompt-tuning", /method +PROMPT_TUNING/],
+  ])("says what %s is", async (name, says) => {
+    const folder = join(DEMO, "../merge", name, "adapter");
+    const { code, stdout } = await cli("inspect", folder, "--no-digest");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(says);
+  });
+
   it("reads headers only under --no-digest", async () => {
     const { stdout } = await cli("inspect", join(DEMO, "base"), "--json", "--no-digest", "--tensors");
     const document = JSON.parse(stdout);

@@ -14,6 +14,12 @@ export interface AdapterSummary {
   /** As configured: a list of module names, or one regular expression. */
   readonly targetModules: Json;
   readonly useRslora: boolean;
+  /** LoRA with magnitudes. */
+  readonly useDora: boolean;
+  /** Parameters that are adapted beside modules, as configured: experts. */
+  readonly targetParameters: Json;
+  /** Modules that the adapter holds whole copies of, as configured. */
+  readonly modulesToSave: Json;
   /** Modules with factors in the file. */
   readonly modules: number;
   /** Distinct settings among those modules, with how many modules have each; empty for kinds other than LoRA. */
@@ -48,6 +54,9 @@ export function summariseAdapter({ config, weights }: CheckpointFacts): AdapterS
     revision: text(config.revision),
     targetModules: config.target_modules ?? (isMlx ? mlxKeys(config) : null),
     useRslora: config.use_rslora === true,
+    useDora: config.use_dora === true,
+    targetParameters: config.target_parameters ?? null,
+    modulesToSave: config.modules_to_save ?? null,
     modules,
     settings: [...settings.values()],
   };
