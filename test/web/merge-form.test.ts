@@ -1,5 +1,6 @@
 import { parse } from "graphql";
 import { describe, expect, test } from "vitest";
+import { describeAdapter } from "../../web/src/pages/adapter-facts.ts";
 import { suggestOutput } from "../../web/src/pages/merge-name.ts";
 import { choicesOf, parseLayers } from "../../web/src/pages/merge-options.tsx";
 import { reproduceCli, reproduceMutation, shellQuote } from "../../web/src/pages/reproduce.ts";
@@ -43,6 +44,15 @@ describe("the commands that reproduce a merge", () => {
     expect(text).toContain('{ version: { ref: "demo/a@1" }, weight: 0.5 }');
   });
 
+  test("say whose tokenizer, and name the request after the recipe", () => {
+    const options = { tokenizer: "base" };
+    expect(reproduceCli({ base: "/b", adapters: ["/a"], options })).toContain("--tokenizer base");
+    const text = reproduceMutation({ base: "b/b", adapters: [], output: "o/m", options, key: "sha256:ab" });
+    expect(() => parse(text)).not.toThrow();
+    expect(text).toContain("tokenizer: BASE");
+    expect(text).toContain('idempotencyKey: "again sha256:ab"');
+  });
+
   test("say every choice of the recipe that is not a default, and none that is", () => {
     const options = {
       dtype: "F32",
@@ -81,5 +91,23 @@ describe("the options of the merge form", () => {
 
   test.each(["a", "3-1", "1,,2", "0-99999"])("layers %j are not understood", (text) => {
     expect(parseLayers(text)).toBeNull();
+  });
+});
+
+describe("an adapter in a few words", () => {
+  test.each([
+    [{ peft_type: "LORA", r: 8, lora_alpha: 16 }, "LORA, rank 8, alpha 16"],
+    [
+      { peft_type: "LORA", r: 8, use_dora: true, use_rslora: true },
+      "LORA, rank 8, rank-stabilised, with magnitudes (DoRA)",
+    ],
+    [{ peft_type: "IA3", target_modules: ["k_proj"] }, "IA3"],
+    [
+      { peft_type: "LORA", r: 4, target_parameters: ["mlp.experts.down_proj"], modules_to_save: ["lm_head"] },
+      "LORA, rank 4, also parameters mlp.experts.down_proj, and whole copies of lm_head",
+    ],
+    [{}, "of no stated kind"],
+  ])("%j is %j", (config, text) => {
+    expect(describeAdapter(config)).toBe(text);
   });
 });

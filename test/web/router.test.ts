@@ -34,6 +34,16 @@ const ROUTES: [string, Route][] = [
 ];
 
 describe("the console's addresses", () => {
+  test("ignore a value that an option of a merge does not have", () => {
+    expect(parseRoute("/merge?base=b%2Fb&dtype=I8&numerics=FAST&ties=X&include=q")).toEqual({
+      page: "merge",
+      base: "b/b",
+      adapter: "",
+      output: "",
+      include: "q",
+    });
+  });
+
   test.each(ROUTES)("%s is one route and back", (address, route) => {
     expect(parseRoute(address)).toEqual(route);
     expect(formatRoute(route)).toBe(address);

@@ -10,6 +10,13 @@ export type VersionTab = (typeof VERSION_TABS)[number];
 export const MERGE_OPTIONS = ["dtype", "numerics", "ties", "include", "exclude", "layers"] as const;
 export type MergeOption = (typeof MERGE_OPTIONS)[number];
 
+/** What an address may say of an option that has a list of values; anything else is the default. */
+const KNOWN: Partial<Record<MergeOption, readonly string[]>> = {
+  dtype: ["BF16", "F16", "F32"],
+  numerics: ["EXACT"],
+  ties: ["PEFT"],
+};
+
 /** Every state of the console that can be linked to; `formatRoute` and `parseRoute` are inverses. */
 export type Route =
   | { readonly page: "models"; readonly kind: ModelKind | null; readonly after: string | null }
@@ -58,7 +65,12 @@ export function parseRoute(address: string): Route {
         base: get("base") ?? "",
         adapter: get("adapter") ?? "",
         output: get("output") ?? "",
-        ...Object.fromEntries(MERGE_OPTIONS.flatMap((key) => (get(key) ? [[key, get(key)]] : []))),
+        ...Object.fromEntries(
+          MERGE_OPTIONS.flatMap((key) => {
+            const value = KNOWN[key] ? oneOf(KNOWN[key], get(key)) : get(key);
+            return value ? [[key, value]] : [];
+          }),
+        ),
       };
     }
   }

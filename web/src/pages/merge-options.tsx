@@ -1,3 +1,4 @@
+import { useState } from "react";
 import type { ModuleSelection, RecipeChoices } from "../../../src/client/types.ts";
 import { type MergeOption, mergeOptions } from "../router.ts";
 import { SelectField, TextField } from "../ui/field.tsx";
@@ -18,9 +19,11 @@ export function MergeOptions({
   readonly values: MergeOptionValues;
   readonly onChange: (change: MergeOptionValues) => void;
 }) {
+  // Decided once: clearing the last option must not fold the form away under the hands that type in it.
+  const [open] = useState(() => Object.keys(mergeOptions(values)).length > 0);
   const set = (key: MergeOption) => (value: string) => onChange({ [key]: value });
   return (
-    <details open={Object.keys(mergeOptions(values)).length > 0}>
+    <details open={open}>
       <summary>Options</summary>
       <div className="stack">
         <SelectField

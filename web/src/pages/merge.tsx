@@ -40,7 +40,7 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
   return (
     <Page
       title="Merge an adapter into a base"
-      lead="The base's weights plus the adapter's update, rounded once into the base's own type. The plan comes from the files' headers alone: no weights are read and nothing is written before you start."
+      lead="The base's weights plus the adapter's update, rounded into its storage type. The plan comes from the files' headers alone: no weights are read and nothing is written before you start."
     >
       <div className="columns">
         <form className="card" onSubmit={submit} noValidate>
@@ -82,13 +82,19 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
             <button type="submit" className="primary" aria-disabled={!ready}>
               {start.busy ? "Starting…" : "Start merge"}
             </button>
-            <span className="muted small-text">{whyNot({ input, output, runnable, loading: planning })}</span>
+            <span className="muted small-text">
+              {whyNot({ route, input, output, runnable, loading: planning })}
+            </span>
           </div>
         </form>
         <section className="stack" aria-label="Plan" aria-live="polite" aria-busy={planning}>
           {input === null ? (
             <Notice tone="info" title="Plan">
-              <p>Choose a base and an adapter to see what the merge would do.</p>
+              <p>
+                {route.base && route.adapter
+                  ? "Correct the option that is marked to see what the merge would do."
+                  : "Choose a base and an adapter to see what the merge would do."}
+              </p>
             </Notice>
           ) : (
             <PlanView query={plan} />
@@ -121,6 +127,7 @@ function planInput(base: string, adapter: string, options: MergeOptionValues): M
 }
 
 interface Readiness {
+  readonly route: MergeRoute;
   readonly input: MergePlanInput | null;
   readonly output: string;
   readonly runnable: boolean;
@@ -128,8 +135,9 @@ interface Readiness {
 }
 
 /** What still keeps the merge from being started. */
-function whyNot({ input, output, runnable, loading }: Readiness): string {
-  if (input === null) return "Choose a base and an adapter.";
+function whyNot({ route, input, output, runnable, loading }: Readiness): string {
+  if (route.base === "" || route.adapter === "") return "Choose a base and an adapter.";
+  if (input === null) return "An option is not right: see above.";
   if (loading) return "Planning…";
   if (!runnable) return "The plan refuses this merge: see its reasons.";
   if (output.trim() === "") return "Name the result.";

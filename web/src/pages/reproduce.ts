@@ -5,6 +5,7 @@ export interface RecipeOptions {
   readonly dtype?: string | null;
   readonly numerics?: string;
   readonly ties?: string;
+  readonly tokenizer?: string;
   readonly include?: Selected | null;
   readonly exclude?: Selected | null;
 }
@@ -17,8 +18,9 @@ interface Selected {
 const CLI_DTYPES: Readonly<Record<string, string>> = { BF16: "bf16", F16: "fp16", F32: "fp32" };
 
 function optionFlags(options: RecipeOptions): string[] {
-  const { dtype, numerics, ties } = options;
+  const { dtype, numerics, ties, tokenizer } = options;
   return [
+    ...(tokenizer ? [`--tokenizer ${tokenizer}`] : []),
     ...(dtype ? [`--dtype ${CLI_DTYPES[dtype] ?? dtype}`] : []),
     ...(numerics?.startsWith("exact") ? ["--numerics exact"] : []),
     ...(ties === "peft" ? ["--ties peft"] : []),
@@ -65,6 +67,8 @@ export interface Ingredients {
   readonly base: string;
   readonly adapters: readonly { readonly ref: string; readonly weight: number | null }[];
   readonly output: string;
+  /** Tells the request from those of other recipes, such as the recipe's digest. */
+  readonly key?: string;
 }
 
 /** Single quotes keep a shell from touching anything; one inside is written `'\''`. */
@@ -72,8 +76,13 @@ export function shellQuote(text: string): string {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
+/** What a recipe names is not a choice where the adapter has no tokenizer; naming it is right in any case. */
+function tokenizerField({ tokenizer }: RecipeOptions): string {
+  return tokenizer ? `\n    tokenizer: ${tokenizer.toUpperCase()}` : "";
+}
+
 /** The mutation that starts the same merge; the server answers with the version that it already has. */
-export function reproduceMutation({ base, adapters, output, options = {} }: Ingredients): string {
+export function reproduceMutation({ base, adapters, output, options = {}, key }: Ingredients): string {
   const sources = adapters.map(
     ({ ref, weight }) =>
       `{ version: { ref: ${JSON.stringify(ref)} }${weight === null ? "" : `, weight: ${weight}`} }`,
@@ -81,9 +90,9 @@ export function reproduceMutation({ base, adapters, output, options = {} }: Ingr
   return `mutation {
   mergeStart(input: {
     base: { version: { ref: ${JSON.stringify(base)} } }
-    sources: [${sources.join(", ")}]${optionFields(options)}
+    sources: [${sources.join(", ")}]${tokenizerField(options)}${optionFields(options)}
     output: { model: ${JSON.stringify(output)} }
-    idempotencyKey: "again-1"
+    idempotencyKey: ${JSON.stringify(`again ${key ?? "1"}`)}
   }) {
     job { id state }
     userErrors { code message }

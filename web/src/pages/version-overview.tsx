@@ -7,6 +7,7 @@ import { Link } from "../ui/link.tsx";
 import { Findings, Notice } from "../ui/notice.tsx";
 import { Scroll } from "../ui/scroll.tsx";
 import { Time } from "../ui/time.tsx";
+import { describeAdapter } from "./adapter-facts.ts";
 import { ProofPanel } from "./version-proof.tsx";
 
 interface OverviewProps {
@@ -45,7 +46,6 @@ function Digest({ digest, what }: { readonly digest: string; readonly what: stri
 
 function Facts({ version }: { readonly version: VersionFacts }) {
   const config = isJsonObject(version.adapterConfig) ? version.adapterConfig : {};
-  const { r: rank, lora_alpha: alpha } = config;
   return (
     <section className="card stack">
       <h2>Facts</h2>
@@ -69,14 +69,10 @@ function Facts({ version }: { readonly version: VersionFacts }) {
             </dd>
           </>
         )}
-        {typeof rank === "number" && (
+        {version.kind === "ADAPTER" && (
           <>
             <dt>Adapter</dt>
-            <dd>
-              rank {rank}
-              {typeof alpha === "number" && `, alpha ${alpha}`}
-              {config.use_rslora === true && ", rank-stabilised"}
-            </dd>
+            <dd>{describeAdapter(config)}</dd>
           </>
         )}
         {version.location && (
@@ -106,7 +102,9 @@ function Origin({ version }: { readonly version: VersionFacts }) {
         {version.origin === "MERGED" ? "Merged " : "Imported "}
         <Time iso={version.createdAt} />
         {took !== null && ` in ${formatDuration(took)}`}
-        {merge && ` on ${merge.device}${merge.threads ? ` with ${merge.threads} threads` : ""}`}.
+        {merge &&
+          ` on ${merge.device}${merge.threads ? ` with ${formatWhole(merge.threads)} ${merge.threads === 1 ? "thread" : "threads"}` : ""}`}
+        .
       </p>
       {parents.length > 0 ? (
         <ul className="findings">

@@ -45,6 +45,7 @@ export function RecipePanel({ version, recipe }: RecipeProps) {
                 base: base.ref,
                 adapters: adapters.map((edge) => ({ ref: edge.node!.ref, weight: edge.weight })),
                 output: version.model?.name ?? "owner/name",
+                key: recipe.digest,
                 options: recipe.document as RecipeOptions,
               })}
             />
