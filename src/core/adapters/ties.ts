@@ -49,7 +49,10 @@ const scoresTokens = ({ architecture }: ModelFacts) =>
   architecture === null || SCORES_TOKENS.test(architecture);
 
 /** Encoders, and encoders with a decoder, tie more than a pair (T5 even scales by it), with names of their own. */
-const isTwoSided = (base: Base) => [...base.keys()].some((name) => /(^|\.)(encoder|shared)\./.test(name));
+const isTwoSided = (base: Base) =>
+  [...base.keys()].some((name) => /(^|\.)(encoder|shared)\./.test(name) && !TOWER.test(name));
+/** What reads images or sound beside a decoder is an encoder that has no part in the tie. */
+const TOWER = /(^|\.)(vision|visual|image|video|audio)(_[a-z]+)?\./;
 
 /** What a tied pair is, as far as headers and digests tell. */
 export interface TiedPair extends VocabularyPair {

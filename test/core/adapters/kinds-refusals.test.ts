@@ -124,6 +124,13 @@ describe("adapters of the rarer kinds are refused with their reason", () => {
     expect(refusals(example(kind, { config: { r: 7, rank_pattern: { q_proj: 2 } } }))).toEqual([]);
   });
 
+  it("HIRA: takes `r` where rank_pattern has another rank, which PEFT 0.21 reads and does not use", () => {
+    expect(refusals(example("HIRA", { config: { r: 2, rank_pattern: { q_proj: 7 } } }))).toEqual([]);
+    expect(refusals(example("HIRA", { config: { r: 5, rank_pattern: { q_proj: 7 } } }))).toEqual([
+      "RANK_MISMATCH",
+    ]);
+  });
+
   it.each(KINDS)("%s: an embedding, one expert of a mixture, and a Conv1D where PEFT has none", (kind) => {
     const conv = { module: "transformer.h.0.attn.c_attn", model: { model_type: "gpt2" } };
     const embedding = { module: "model.embed_tokens", config: { target_modules: ["embed_tokens"] } };

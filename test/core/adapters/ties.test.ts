@@ -271,6 +271,29 @@ describe("which tensors are a pair", () => {
     });
   });
 
+  it("an encoder of images beside a decoder has no part in its pair", () => {
+    const embedding = "language_model.model.embed_tokens.weight";
+    const head = "language_model.lm_head.weight";
+    const base = { [embedding]: MATRIX, "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight": MATRIX };
+    const model = {
+      model_type: "gemma3",
+      architectures: ["Gemma3ForConditionalGeneration"],
+      tie_word_embeddings: true,
+    };
+    const saved = {
+      "model.language_model.embed_tokens.weight": [
+        [9, 9],
+        [8, 8],
+      ],
+    };
+    const config = { ...lora("q_proj"), modules_to_save: ["embed_tokens"] };
+    expect(settle(given({ base, adapter: saved, config, model }))).toMatchObject({
+      ...UNTIED,
+      values: { [embedding]: [9, 9, 8, 8], [head]: [1, 2, 3, 4] },
+      added: [head],
+    });
+  });
+
   it("a head of an encoder that was saved as a whole is no longer tied, which config.json has to say", () => {
     const embedding = "bert.embeddings.word_embeddings.weight";
     const query = "bert.encoder.layer.0.attention.self.query";
