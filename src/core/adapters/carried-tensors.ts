@@ -72,7 +72,7 @@ export function sortTensors(input: AdapterInput, pair: TiedPair | null): Carried
       modules: all.filter(({ role }) => role === "rows").map(({ module }) => module),
       tiedHead: pair && moduleName(pair.head),
     }),
-    ...unequalVocabulary(carried, vocabulary),
+    ...unequalVocabulary(carried, vocabulary, input.config),
   );
   if (unstated.length > 0) carried.warnings.push(unstatedWarning(unstated));
   const added = [...carried.whole.values()].filter(({ place }) => place === null);
@@ -159,13 +159,20 @@ const copyOf = (name: string, module: string) =>
   name.endsWith(`.${module}.weight`);
 
 /** Both sides of a pair have a row for each token, so neither grows alone. */
-function unequalVocabulary(carried: Carried, pair: VocabularyPair | null): Finding[] {
+function unequalVocabulary(
+  carried: Carried,
+  pair: VocabularyPair | null,
+  config: AdapterInput["config"],
+): Finding[] {
   if (!pair) return [];
   const rowsOf = (name: string, fallback: number | undefined) =>
     (carried.whole.get(name) ?? carried.copies.get(name))?.tensor.shape[0] ?? fallback;
   const before = pair.embedding.shape[0];
   const [embedding, head] = [rowsOf(pair.embedding.name, before), rowsOf(pair.head, undefined)];
-  const other = head ?? ("stored" in pair ? embedding : before);
+  // A tied head grows with the embedding, unless the embedding was trained as a whole and left it behind.
+  const follows =
+    "stored" in pair && (!carried.whole.has(pair.embedding.name) || config.ensure_weight_tying === true);
+  const other = head ?? (follows ? embedding : before);
   if (embedding === other) return [];
   return [
     {

@@ -3,6 +3,8 @@ import type { Finding } from "../errors.ts";
 import type { JsonObject } from "../json.ts";
 import { type Carried, moduleName } from "./carried-tensors.ts";
 import type { AdapterInput, AdapterTarget } from "./index.ts";
+import { candidates } from "./names.ts";
+import { moduleOf } from "./parts.ts";
 import { sameBytes } from "./replaced.ts";
 import type { TiedPair } from "./ties.ts";
 
@@ -86,11 +88,11 @@ export function tieFactors({
   input: AdapterInput;
 }): TiedFactors | null {
   if (input.config.ensure_weight_tying !== true) return null;
-  const [embedding, head] = [moduleName(pair.embedding.name), moduleName(pair.head)];
-  const of = (module: string) =>
-    carried.rest.filter(({ name }) => name.includes(`.${module}.`) || name.startsWith(`${module}.`));
-  const second = of(head);
-  if (second.length === 0 || of(embedding).length === 0) return null;
+  // The file has names in memory, and the pair those of the checkpoint.
+  const of = (weight: string) => carried.rest.filter((tensor) => adaptedBy(tensor, input) === weight);
+  const [embedding, second] = [moduleName(pair.embedding.name), of(pair.head)];
+  const head = second[0] && factorModule(second[0], input);
+  if (!head || of(pair.embedding.name).length === 0) return null;
   if (input.ties === "peft") return { shared: false, head, warnings: [] };
   for (const tensor of second) carried.ignored.add(tensor.name);
   carried.rest.splice(0, carried.rest.length, ...carried.rest.filter((tensor) => !second.includes(tensor)));
@@ -98,6 +100,18 @@ export function tieFactors({
     `the adapter keeps ${embedding} and ${head} tied (ensure_weight_tying) and holds the one change twice: it is added once, as the adapted model computes it. ` +
     'PEFT\'s merge adds it twice; ties "peft" does the same.';
   return { shared: true, head: null, warnings: [{ code: "TIED_CHANGE_ONCE", subject: head, message }] };
+}
+
+function factorModule({ name }: TensorFacts, input: AdapterInput): string | null {
+  const path = /^(.+?)\.lora_/.exec(name)?.[1];
+  return path === undefined ? null : moduleOf(path, input);
+}
+
+/** The base tensor that a factor changes. */
+function adaptedBy(tensor: TensorFacts, input: AdapterInput): string | null {
+  const module = factorModule(tensor, input);
+  const found = module === null ? [] : candidates(input, `${module}.weight`);
+  return found.length === 1 ? found[0]!.tensor.name : null;
 }
 
 /** The head with the embedding's change: one matrix in training. */

@@ -133,6 +133,32 @@ describe("factors on a tied pair", () => {
       values: { [EMBEDDING]: [21, 42, 3, 4] },
     });
   });
+
+  it("are found under their names in memory, which a checkpoint with images has not", () => {
+    const embedding = "language_model.model.embed_tokens";
+    const adapter = {
+      "model.language_model.embed_tokens.lora_embedding_A": [[1, 0]],
+      "model.language_model.embed_tokens.lora_embedding_B": [[10], [20]],
+      "lm_head.lora_A.weight": [[10, 20]],
+      "lm_head.lora_B.weight": [[1], [0]],
+    };
+    const model = {
+      model_type: "gemma3",
+      architectures: ["Gemma3ForConditionalGeneration"],
+      tie_word_embeddings: true,
+    };
+    const config = { ...lora("embed_tokens"), ensure_weight_tying: true };
+    const example = given({ base: { [`${embedding}.weight`]: MATRIX }, adapter, config, model });
+    expect(settle(example)).toMatchObject({
+      problems: [],
+      values: { [`${embedding}.weight`]: [11, 22, 3, 4] },
+      warnings: ["TIED_CHANGE_ONCE"],
+    });
+    expect(settle({ ...example, ties: "peft" })).toMatchObject({
+      problems: [],
+      values: { [`${embedding}.weight`]: [21, 42, 3, 4] },
+    });
+  });
 });
 
 describe("whole matrices and rows of a tied pair", () => {
@@ -193,6 +219,14 @@ describe("whole matrices and rows of a tied pair", () => {
       values: { [EMBEDDING]: [7, 7, 8, 8, 9, 9] },
     });
     expect(vocabularyChange(targets, input.base)).toEqual({ vocab_size: 3 });
+  });
+
+  it("do not grow one without the other where training parted them: the new rows of the head are unknown", () => {
+    const adapter = { "model.embed_tokens.weight": [...saved, [9, 9]] };
+    const apart = { ...lora("q_proj"), modules_to_save: ["embed_tokens"] };
+    expect(settle(given({ adapter, config: apart })).problems).toContain("VOCABULARY_MISMATCH");
+    const tied = { ...apart, ensure_weight_tying: true };
+    expect(settle(given({ adapter, config: tied })).problems).not.toContain("VOCABULARY_MISMATCH");
   });
 });
 
