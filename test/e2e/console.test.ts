@@ -221,6 +221,44 @@ describe.skipIf(!requirement("browser"))("the console in a real browser", () => 
     await main().getByText("✓ Verified").waitFor();
   });
 
+  test("merges with options, says what they leave out or miss, and its recipe gives them again", async () => {
+    await page.goto(`${server.url}/merge?base=demo%2Fbase%401&adapter=demo%2Fsentiment%401&dtype=I8`);
+    await main().getByText("42 of 56 change").waitFor();
+    await main().getByText("Options", { exact: true }).click();
+    await page.getByRole("combobox", { name: "Storage type" }).selectOption("F32");
+    const layers = page.getByLabel("Merge only these layers");
+    await layers.fill("3-1");
+    await main().getByText("Correct the option that is marked").waitFor();
+    await main().getByText("Write layer numbers and ranges").waitFor();
+    await layers.fill("0-1");
+    await page.getByLabel("Leave these modules out").fill("q_proj, v_porj");
+    await main().getByText("12 of 56 change").waitFor();
+    await main().getByText("30 adapted modules stay as in the base").waitFor();
+    await main().getByText("exclude names what the adapter does not change (v_porj)").waitFor();
+
+    // Clearing every option leaves the form open.
+    await page.getByRole("combobox", { name: "Storage type" }).selectOption("");
+    await page.getByLabel("Leave these modules out").fill("");
+    await layers.fill("");
+    await main().getByText("42 of 56 change").waitFor();
+    expect(await layers.isVisible()).toBe(true);
+    await layers.fill("0-1");
+    await page.getByLabel("Leave these modules out").fill("q_proj");
+    await page.getByRole("combobox", { name: "Storage type" }).selectOption("F32");
+    await main().getByText("12 of 56 change").waitFor();
+    await page.getByLabel("Name of the result").fill("demo/partial");
+    await page.locator('button:not([aria-disabled="true"])', { hasText: "Start merge" }).click();
+    await main().getByRole("heading", { name: /^Done/ }).waitFor();
+
+    await page.goto(`${server.url}/models/demo/partial@1?tab=recipe`);
+    await main().getByText("mergeStart(input").waitFor();
+    const commands = await main().locator("pre").allInnerTexts();
+    expect(commands.join("\n")).toContain("--dtype fp32 \\\n  --include-layers 0,1 \\\n  --exclude q_proj");
+    expect(commands.join("\n")).toContain(
+      'choices: { dtype: F32, include: { layers: [0,1] }, exclude: { modules: ["q_proj"] } }',
+    );
+  });
+
   test("follows an import that it started, and says why one was refused", async () => {
     await page.goto(`${server.url}/import`);
     await page.getByLabel("Name").fill("demo/light-touch");
@@ -290,6 +328,7 @@ describe.skipIf(!requirement("browser"))("the console in a real browser", () => 
   test.each([
     [1280, "light"],
     [640, "dark"],
+    [390, "light"],
   ] as const)("fits a window %i pixels wide in %s colours", async (width, colorScheme) => {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: 800 });
@@ -297,7 +336,9 @@ describe.skipIf(!requirement("browser"))("the console in a real browser", () => 
       "/models",
       "/models/demo/base-sentiment@1",
       "/models/demo/base-sentiment@1?tab=lineage",
-      "/merge?base=demo%2Fbase%401&adapter=demo%2Fsentiment%401",
+      "/models/demo/partial@1?tab=recipe",
+      "/models/demo/sentiment@1",
+      "/merge?base=demo%2Fbase%401&adapter=demo%2Fsentiment%401&dtype=F32&exclude=q_proj%2Cnothing&layers=0-1",
       "/import",
     ]) {
       await page.goto(server.url + path);
