@@ -1,7 +1,7 @@
 import { type Operand, operandsOf, type Segment, type Span, type Step } from "./program.ts";
 
 /** Output elements that must be in one tile; more of them would take too much memory. */
-const MAX_UNIT = 2 ** 21;
+const MAX_UNIT = 2 ** 20;
 
 /**
  * Cuts the output into runs for which the same steps are done. Null where some value has no whole rows beside any tile
@@ -12,24 +12,37 @@ export function segmentsOf(steps: readonly Step[], result: Operand, least: numbe
   const needed = reachable(steps, result);
   const limits = needed.flatMap((i) => limitsOf(steps[i]!));
   const edges = [...new Set(limits)].sort((a, b) => a - b);
-  const begins = needed.toSorted((a, b) => steps[a]!.span.start - steps[b]!.span.start);
+  const items = needed
+    .flatMap((i) => itemsOf(steps[i]!, i))
+    .sort((a, b) => a.span.start - b.span.start || a.step - b.step);
   const segments: Segment[] = [];
-  let active: number[] = [];
+  let active: Item[] = [];
   let next = 0;
   for (const [i, start] of edges.slice(0, -1).entries()) {
     const stop = edges[i + 1]!;
-    active = active.filter((s) => steps[s]!.span.stop > start);
-    for (; next < begins.length && steps[begins[next]!]!.span.start <= start; next++)
-      active.push(begins[next]!);
-    active.sort((a, b) => a - b);
-    const unit = unitOf(
-      active.map((s) => steps[s]!),
-      { start, stop, least },
-    );
+    active = active.filter(({ span }) => span.stop > start);
+    for (; next < items.length && items[next]!.span.start <= start; next++) active.push(items[next]!);
+    const unit = unitOf(active, { start, stop, least });
     if (unit === null) return null;
-    segments.push({ start, stop, unit, steps: active.slice() });
+    const own = active.flatMap(({ step, isPart }) => (isPart ? [] : [step]));
+    segments.push({ start, stop, unit, steps: own.sort((a, b) => a - b) });
   }
   return segments;
+}
+
+/** A step, or a prepared value that it reads parts of. */
+interface Item {
+  readonly step: number;
+  readonly isPart: boolean;
+  readonly span: Span;
+  readonly rows: number;
+}
+
+function itemsOf(step: Step, position: number): Item[] {
+  const parts = operandsOf(step).flatMap((of): Item[] =>
+    of.kind === "part" ? [{ step: position, isPart: true, span: of.span, rows: of.count }] : [],
+  );
+  return [{ step: position, isPart: false, span: step.span, rows: step.rows }, ...parts];
 }
 
 /** Where a step's value, or the part that it is made of, begins and ends. */
@@ -51,29 +64,18 @@ function reachable(steps: readonly Step[], result: Operand): number[] {
 }
 
 function unitOf(
-  steps: readonly Step[],
+  items: readonly Item[],
   { start, stop, least }: { start: number; stop: number; least: number },
 ): number | null {
   let unit = least;
-  for (const step of steps)
-    for (const { span, rows } of rowed(step)) {
-      const each = span.length / gcd(span.length, rows);
-      if ((start - span.from) % each !== 0) return null;
-      unit = (unit / gcd(unit, each)) * each;
-      if (unit > MAX_UNIT) return null;
-    }
+  for (const { span, rows } of items) {
+    const each = span.length / gcd(span.length, rows);
+    if ((start - span.from) % each !== 0) return null;
+    unit = (unit / gcd(unit, each)) * each;
+    if (unit > MAX_UNIT) return null;
+  }
   return (stop - start) % unit === 0 ? unit : null;
 }
-
-/** A step and the prepared values that it reads parts of, with their rows. */
-function rowed(step: Step): { span: Span; rows: number }[] {
-  const parts = operandsOf(step).flatMap((of) =>
-    of.kind === "part" ? [{ span: of.span, rows: of.count }] : [],
-  );
-  return [step, ...parts.filter(({ span }) => overlaps(span, step.span))];
-}
-
-const overlaps = (one: Span, other: Span) => one.start < other.stop && other.start < one.stop;
 
 function gcd(a: number, b: number): number {
   while (b > 0) [a, b] = [b, a % b];
