@@ -35,6 +35,7 @@ import {
   transpose,
 } from "../../src/core/expr.ts";
 import { compileKernels, Kernels } from "../../src/engine/kernels.ts";
+import { LeafCache } from "../../src/engine/leaf-cache.ts";
 import { TensorRunner } from "../../src/engine/tensor-runner.ts";
 import { seeded } from "../support/canonical.ts";
 import { check, type Example, expectedBits, runTask, stored, taskOf } from "../support/programs.ts";
@@ -263,6 +264,51 @@ describe("what is read is what was imported", () => {
     bytes[leaf!.offset]! ^= 1;
     writeFileSync(leaf!.path, bytes);
     expect(() => runTask(task, kernels)).toThrow(/is not what was imported/);
+  });
+});
+
+describe("what several tensors share", () => {
+  test("is read once a thread, and found by its digest alone", () => {
+    const shared = example(add(w, transpose(of("t"))), [6, 9], { t: [9, 6] });
+    const task = taskOf(shared, folder);
+    const hooks = { checkStopped: () => {}, advance: () => {}, wrote: () => {} };
+    const runner = new TensorRunner(kernels, hooks);
+    const { outputDigest } = runner.run(task);
+    const [leaf] = task.program!.leaves;
+    const bytes = readFileSync(leaf!.path);
+    bytes.fill(0, leaf!.offset, leaf!.offset + leaf!.bytes);
+    writeFileSync(leaf!.path, bytes);
+    expect(runner.run(task).outputDigest).toBe(outputDigest);
+    const other = { ...leaf!, digest: `sha256:${"0".repeat(64)}` };
+    expect(() => runner.run({ ...task, program: { ...task.program!, leaves: [other] } })).toThrow(
+      expect.objectContaining({ code: "INPUT_CHANGED" }),
+    );
+    runner.close();
+  });
+
+  test("is kept up to a size, the one used last the longest", () => {
+    const cache = new LeafCache();
+    const leafOf = (name: string) => ({
+      key: name,
+      path: name,
+      offset: 0,
+      bytes: 4,
+      dtype: "F32" as const,
+      shape: [1],
+      digest: `sha256:${name}`,
+    });
+    const large = () => new Float32Array(5 * 2 ** 20);
+    for (const name of ["a", "b"]) cache.put(leafOf(name), 4, large());
+    expect(cache.get(leafOf("a"), 4)).toBeDefined();
+    cache.put(leafOf("c"), 4, large());
+    expect(["a", "b", "c"].map((name) => cache.get(leafOf(name), 4) !== undefined)).toEqual([
+      true,
+      false,
+      true,
+    ]);
+    const { digest: _, ...unknown } = leafOf("d");
+    cache.put(unknown, 4, new Float32Array(1));
+    expect(cache.get(unknown, 4)).toBeUndefined();
   });
 });
 
