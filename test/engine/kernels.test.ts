@@ -258,7 +258,7 @@ describe("merging a tile", () => {
     expect(mergeReference(input)).toEqual(expected);
   });
 
-  // adapters.md, scalar vectors produced with torch 2.13: base W (bf16 bits), scaled delta (float32 bits), merged (bf16 bits).
+  // Scalar vectors produced with torch 2.13: base W (bf16 bits), scaled delta (float32 bits), merged (bf16 bits).
   test.each([
     [0xbb6e, 0xbb8a7d03, 0xbc01],
     [0xb928, 0xbb6cdbc1, 0xbb77],

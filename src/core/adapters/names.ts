@@ -56,7 +56,7 @@ export const withoutWrappers = (name: string) => name.replace(/\.base_layer(?=\.
 
 /**
  * Every base tensor that a name in memory can mean; more than one is an ambiguity. Tried in this order, the first that
- * finds something counts: the name as it is, the renames of transformers 5 (adapters.md's families, in `renames.ts`),
+ * finds something counts: the name as it is, the renames of transformers 5 (families of models, in `renames.ts`),
  * and both again with a base-model prefix such as `model.` or `bert.` taken off or put on.
  * @param name of a tensor, e.g. `model.layers.0.mlp.up_proj.weight`
  */
