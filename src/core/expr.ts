@@ -121,36 +121,49 @@ export function children(expr: Expr): readonly Expr[] {
   }
 }
 
-/** The same expression with other expressions in place of its leaves; shared parts stay shared. */
-export function mapLeaves(expr: Expr, replace: (leaf: Leaf) => Expr): Expr {
+/**
+ * An expression with other expressions in the place of its leaves. Shared sub-expressions stay shared, and what holds
+ * no replaced leaf stays the same object, so that an evaluator still computes each of them once.
+ */
+export function mapLeaves(expr: Expr, to: (leaf: Leaf) => Expr): Expr {
   const known = new Map<Expr, Expr>();
   const visit = (node: Expr): Expr => {
     const before = known.get(node);
     if (before) return before;
-    const value = node.op === "base" || node.op === "source" ? replace(node) : withChildren(node, visit);
-    known.set(node, value);
-    return value;
+    const after = node.op === "base" || node.op === "source" ? to(node) : rebuilt(node, visit);
+    known.set(node, after);
+    return after;
   };
   return visit(expr);
 }
 
-function withChildren(node: Exclude<Expr, Leaf>, of: (child: Expr) => Expr): Expr {
+function rebuilt(node: Exclude<Expr, Leaf>, visit: (child: Expr) => Expr): Expr {
   switch (node.op) {
     case "matmul":
     case "add":
     case "sub":
     case "mul":
     case "div":
-    case "kron":
-      return { ...node, left: of(node.left), right: of(node.right) };
-    case "concat":
-      return { ...node, parts: node.parts.map(of) };
-    case "set-rows":
-      return { ...node, of: of(node.of), to: of(node.to) };
-    case "call":
-      return { ...node, args: node.args.map(of) };
-    default:
-      return { ...node, of: of(node.of) };
+    case "kron": {
+      const [left, right] = [visit(node.left), visit(node.right)];
+      return left === node.left && right === node.right ? node : { ...node, left, right };
+    }
+    case "concat": {
+      const parts = node.parts.map(visit);
+      return parts.every((part, i) => part === node.parts[i]) ? node : { ...node, parts };
+    }
+    case "call": {
+      const args = node.args.map(visit);
+      return args.every((arg, i) => arg === node.args[i]) ? node : { ...node, args };
+    }
+    case "set-rows": {
+      const [of, to] = [visit(node.of), visit(node.to)];
+      return of === node.of && to === node.to ? node : { ...node, of, to };
+    }
+    default: {
+      const of = visit(node.of);
+      return of === node.of ? node : { ...node, of };
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 import type { LocatedTensor } from "../checkpoint.ts";
 import type { Finding, Report } from "../errors.ts";
-import { base as baseLeaf, type Expr, type Leaf, round, setRows, source } from "../expr.ts";
+import { base as baseLeaf, type Expr, type Leaf, mapLeaves, round, setRows, source } from "../expr.ts";
 import type { JsonObject } from "../json.ts";
 import { type Carried, sortTensors } from "./carried-tensors.ts";
 import { shareCopies, type TiedFactors, tieFactors, withHead, withTiedHead } from "./carried-ties.ts";
@@ -8,7 +8,6 @@ import type { AdapterInput, AdapterTarget, ParsedAdapter } from "./index.ts";
 import { findTensor } from "./parts.ts";
 import { mainDtype } from "./replaced.ts";
 import { type Replication, replicate } from "./replication.ts";
-import { replaceLeaves } from "./rewrite.ts";
 import { type TiedPair, tiedPair, WHOLE_MODULE } from "./ties.ts";
 
 /*
@@ -132,7 +131,7 @@ function startingFromCopies(
     const copy = leaf.op === "base" ? copies.get(leaf.tensor) : undefined;
     return copy ? round(source(from, copy.tensor.name)) : leaf;
   };
-  return targets.map((target) => ({ ...target, expr: replaceLeaves(target.expr, start) }));
+  return targets.map((target) => ({ ...target, expr: mapLeaves(target.expr, start) }));
 }
 
 /** Targets of what is carried, each as if the kind changed nothing there. */
@@ -192,7 +191,7 @@ interface Placing {
 
 /** A target as the rest of the plan needs it: leaves by the base's names, shape and dtype where the base lacks them. */
 function placed(target: AdapterTarget, { input, named, view, replication, pair }: Placing): AdapterTarget {
-  const expr = replaceLeaves(target.expr, (leaf) => {
+  const expr = mapLeaves(target.expr, (leaf) => {
     if (leaf.op !== "base") return leaf;
     const seen =
       pair && pair.stored === "no" && leaf.tensor === pair.head ? pair.embedding.name : leaf.tensor;
