@@ -90,7 +90,7 @@ describe("files made to break the reader are refused in one line:", () => {
   it("a tensor name of five megabytes", async () => {
     const header = `{"${"a".repeat(5_000_000)}":{"dtype":"X","shape":[1],"data_offsets":[0,4]}}`;
     await writeRaw(join(base, "model.safetensors"), header, Buffer.alloc(4));
-    await expectRefused(merge(out()), "BAD_FILE", /tensor "aaaa/);
+    await expectRefused(merge(out()), "BAD_FILE", /name has 5000000 characters/);
   });
 
   it("a config of three gigabytes", async () => {
