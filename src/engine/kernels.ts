@@ -40,8 +40,19 @@ export interface MergeTileInput {
   readonly roundFirst?: boolean;
 }
 
-/** Compiles the kernels once a process; the module can be sent to worker threads. */
+let compiled: Promise<WebAssembly.Module> | null = null;
+
+/** Compiles the kernels once a process; the module can be sent to worker threads. @throws KERNELS_MISSING */
 export async function compileKernels(): Promise<WebAssembly.Module> {
+  // Not kept where it failed: the kernels may be built meanwhile.
+  compiled ??= readKernels().catch((error: unknown) => {
+    compiled = null;
+    throw error;
+  });
+  return await compiled;
+}
+
+async function readKernels(): Promise<WebAssembly.Module> {
   const path = fileURLToPath(new URL("./wasm/build/kernels.wasm", import.meta.url));
   let bytes: Uint8Array;
   try {

@@ -1,5 +1,6 @@
 /** Long runs that look for rare failures, by name: `npm run soak -- fuzz`. */
 const RUNS: Readonly<Record<string, () => Promise<{ run: (args: readonly string[]) => Promise<void> }>>> = {
+  devices: () => import("./devices.ts"),
   fuzz: () => import("./fuzz.ts"),
 };
 
