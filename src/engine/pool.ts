@@ -244,6 +244,8 @@ class Pool {
   readonly #timings: Timings = { read: 0, hash: 0, compute: 0, write: 0 };
   readonly #onAbort = () => this.#fail(this.#options.signal?.reason);
   #running = 0;
+  /** Works that were given out and are not done. */
+  #busy = 0;
   #bytes = 0;
   #bytesShown = 0;
   #failure: { reason: unknown } | null = null;
@@ -265,6 +267,7 @@ class Pool {
     const heavy = works.filter(({ kind }) => kind !== "sample").length;
     const threads = Math.max(1, Math.min(Math.floor(options.threads), heavy));
     for (let i = 0; i < threads; i++) this.#start(setup);
+    this.#requireProgress();
     options.signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (options.signal?.aborted) this.#onAbort();
   }
@@ -300,9 +303,16 @@ class Pool {
       this.#idle.push(worker);
       return;
     }
+    if (index !== null) this.#busy++;
     const message: ToWorker =
       index === null ? { type: "close" } : { type: "work", index, work: this.#works[index]! };
     worker.postMessage(message);
+  }
+
+  /** Works that wait for each other would wait for ever: a bug, and better said than hung. */
+  #requireProgress(): void {
+    if (this.#busy === 0 && this.#idle.length > 0)
+      this.#fail(new Error("the works left wait for each other"));
   }
 
   #receive(worker: Worker, message: FromWorker): void {
@@ -313,8 +323,10 @@ class Pool {
       case "done":
         this.#ready.push(message);
         this.#agenda.done(message.index);
+        this.#busy--;
         this.#feed(worker);
         for (const idle of this.#idle.splice(0)) this.#feed(idle);
+        this.#requireProgress();
         break;
       case "failed":
         this.#fail(unpackError(message.error, "A merge thread"));

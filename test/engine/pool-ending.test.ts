@@ -3,7 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type PoolEvent, type PoolOptions, runTensorTasks, type TensorTask } from "../../src/engine/pool.ts";
+import {
+  type PoolEvent,
+  type PoolOptions,
+  runTensorTasks,
+  runWork,
+  type TensorTask,
+} from "../../src/engine/pool.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -80,6 +86,18 @@ describe("ending early", () => {
     const before = await threadsLeft();
     for await (const _ of runTensorTasks([copyTask("one", 60_000_000)], { threads: 1 })) break;
     expect(await threadsLeft()).toBe(before);
+  });
+
+  test("works that wait for each other are a bug that is said, not a process that hangs", async () => {
+    const works = [copyTask("a", 10), copyTask("b", 10)].map((task, i) => ({
+      kind: "tensor" as const,
+      task,
+      after: [1 - i],
+    }));
+    const drained = async () => {
+      for await (const _ of runWork(works, { threads: 2 }));
+    };
+    await expect(drained()).rejects.toThrow("wait for each other");
   });
 
   test("no task, no thread, no event", async () => {
