@@ -1,5 +1,6 @@
 import { DEVICES } from "../core/devices.ts";
-import { CLI_DTYPES, readLayers, readNames } from "./choices.ts";
+import { readLayers, readNames } from "../core/selection-text.ts";
+import { CLI_DTYPES } from "./choices.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 
 const DIGEST = /^sha256:[0-9a-f]{64}$/;

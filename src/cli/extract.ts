@@ -1,5 +1,6 @@
+import { readNames } from "../core/selection-text.ts";
 import { runExtract } from "../engine/extract.ts";
-import { CLI_DTYPES, readNames } from "./choices.ts";
+import { CLI_DTYPES } from "./choices.ts";
 import { type CommandContext, type Outcome, textOf } from "./command.ts";
 import { table } from "./format.ts";
 

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { readLayers } from "../../src/cli/choices.ts";
+import { readLayers } from "../../src/core/selection-text.ts";
 import { cli } from "../support/cli.ts";
 import { readTensors } from "../support/tensor-files.ts";
 

@@ -1,8 +1,9 @@
 import { parse } from "graphql";
 import { describe, expect, test } from "vitest";
+import { readLayers } from "../../src/core/selection-text.ts";
 import { describeAdapter } from "../../web/src/pages/adapter-facts.ts";
 import { suggestOutput } from "../../web/src/pages/merge-name.ts";
-import { choicesOf, parseLayers } from "../../web/src/pages/merge-options.tsx";
+import { choicesOf } from "../../web/src/pages/merge-options.tsx";
 import { reproduceCli, reproduceMutation, shellQuote } from "../../web/src/pages/reproduce.ts";
 
 describe("the name suggested for a merge", () => {
@@ -90,7 +91,7 @@ describe("the options of the merge form", () => {
   });
 
   test.each(["a", "3-1", "1,,2", "0-99999"])("layers %j are not understood", (text) => {
-    expect(parseLayers(text)).toBeNull();
+    expect(readLayers(text)).toBeNull();
   });
 });
 

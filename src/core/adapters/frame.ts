@@ -1,4 +1,4 @@
-import { type ModelFacts, usesConv1D } from "../arch.ts";
+import { isConv1D, type ModelFacts } from "../arch.ts";
 import type { LocatedTensor, TensorFacts } from "../checkpoint.ts";
 import { isMergeable } from "../dtype.ts";
 import type { Finding, Report } from "../errors.ts";
@@ -168,9 +168,6 @@ const LAYER_NAMES: Readonly<Record<Layer, string>> = {
   embedding: "an embedding",
 };
 
-/** The linear layers of OpenAI's GPT family, by the ends of their names; embeddings and heads beside them are not transposed. */
-const CONV1D = /\.(c_attn|q_attn|c_proj|c_fc)\.weight$/;
-
 const EMBEDDING =
   /(^|\.)(embed_tokens|embed_positions|embed_in|wte|wpe|shared|(word|position|token_type)_embeddings)\.weight$/;
 
@@ -179,7 +176,7 @@ export function layerOf(weight: LocatedTensor, model: ModelFacts): Layer | null 
   if (weight.shape.length < 2) return null;
   if (weight.shape.length > 2) return "convolution";
   if (EMBEDDING.test(weight.name)) return "embedding";
-  return usesConv1D(model.modelType) && CONV1D.test(weight.name) ? "transposed" : "linear";
+  return isConv1D(model.modelType, weight.name.replace(/\.weight$/, "")) ? "transposed" : "linear";
 }
 
 /** The shapes that the parts of a module must have, by the part; `null` in a shape stands for any size. */

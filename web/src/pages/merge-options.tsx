@@ -1,5 +1,6 @@
 import { useState } from "react";
 import type { ModuleSelection, RecipeChoices } from "../../../src/client/types.ts";
+import { readLayers, readNames } from "../../../src/core/selection-text.ts";
 import { type MergeOption, mergeOptions } from "../router.ts";
 import { SelectField, TextField } from "../ui/field.tsx";
 
@@ -74,33 +75,13 @@ export function MergeOptions({
 }
 
 function badLayers(text: string | undefined): string | null {
-  return text && parseLayers(text) === null ? "Write layer numbers and ranges, such as 0-15, 31." : null;
-}
-
-/** A range longer than this is a slip of the finger. */
-const MAX_LAYERS = 10_000;
-
-/** `0-15, 31` as numbers; null where it is something else. */
-export function parseLayers(text: string): number[] | null {
-  const layers: number[] = [];
-  for (const part of text.split(",")) {
-    const match = /^\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*$/.exec(part);
-    const first = Number(match?.[1]);
-    const last = match?.[2] === undefined ? first : Number(match[2]);
-    if (!match || last < first || last - first >= MAX_LAYERS) return null;
-    for (let layer = first; layer <= last; layer++) layers.push(layer);
-  }
-  return layers;
+  return text && readLayers(text) === null ? "Write layer numbers and ranges, such as 0-15, 31." : null;
 }
 
 /** The form's options as the API takes them; undefined where all are defaults. */
 export function choicesOf(values: MergeOptionValues): RecipeChoices | undefined {
-  const names = (text: string | undefined) =>
-    (text ?? "")
-      .split(",")
-      .map((name) => name.trim())
-      .filter((name) => name !== "");
-  const layers = values.layers ? parseLayers(values.layers) : null;
+  const names = (text: string | undefined) => readNames(text ?? "");
+  const layers = values.layers ? readLayers(values.layers) : null;
   const include = selection(names(values.include), layers);
   const exclude = selection(names(values.exclude), null);
   const choices: RecipeChoices = {

@@ -1,5 +1,6 @@
 import { type FormEvent, useMemo, useRef, useState } from "react";
 import type { MergePlanInput, ModelKind } from "../../../src/client/types.ts";
+import { readLayers } from "../../../src/core/selection-text.ts";
 import { ask, newKey } from "../api.ts";
 import { mergeStartDocument, modelsDocument, type Refusal } from "../documents.ts";
 import { mergeOptions, navigate, type Route } from "../router.ts";
@@ -10,7 +11,7 @@ import { Failure, Notice, UserErrors } from "../ui/notice.tsx";
 import { Page } from "../ui/page.tsx";
 import { useQuery, useSettled } from "../ui/query.ts";
 import { suggestOutput } from "./merge-name.ts";
-import { choicesOf, MergeOptions, type MergeOptionValues, parseLayers } from "./merge-options.tsx";
+import { choicesOf, MergeOptions, type MergeOptionValues } from "./merge-options.tsx";
 import { PlanView, usePlan } from "./merge-plan.tsx";
 
 type MergeRoute = Extract<Route, { page: "merge" }>;
@@ -117,7 +118,7 @@ const isAboutOutput = (error: Refusal) => error.field?.includes("output") === tr
 
 function planInput(base: string, adapter: string, options: MergeOptionValues): MergePlanInput | null {
   if (base === "" || adapter === "") return null;
-  if (options.layers && parseLayers(options.layers) === null) return null;
+  if (options.layers && readLayers(options.layers) === null) return null;
   const choices = choicesOf(options);
   return {
     base: { version: { ref: base } },
