@@ -4,6 +4,8 @@ import type { ModuleLoss } from "../core/extraction.ts";
 import { approximate, type Passes, residual } from "../core/low-rank.ts";
 import { bitsToNumber, roundOnce } from "../core/numerics.ts";
 import { OpenFiles, readExact, writeExact } from "../storage/tensor-io.ts";
+import type { WorkerError } from "./pool.ts";
+import { packError } from "./travel.ts";
 
 interface Place {
   readonly path: string;
@@ -26,7 +28,7 @@ export interface ExtractTask {
   readonly output: { readonly path: string; readonly a: number; readonly b: number };
 }
 
-export type ExtractMessage = ModuleLoss | { readonly failed: string };
+export type ExtractMessage = ModuleLoss | { readonly failed: WorkerError };
 
 /** Bytes of rows that are read at once. */
 const BLOCK_BYTES = 4 * 1024 * 1024;
@@ -98,8 +100,6 @@ parentPort!.on("message", (task: ExtractTask | null) => {
   try {
     parentPort!.postMessage(extract(task) satisfies ExtractMessage);
   } catch (error) {
-    parentPort!.postMessage({
-      failed: error instanceof Error ? error.message : String(error),
-    } satisfies ExtractMessage);
+    parentPort!.postMessage({ failed: packError(error) } satisfies ExtractMessage);
   }
 });

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { join, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { checkpointDigests } from "../core/checkpoint.ts";
@@ -29,6 +28,7 @@ import { digestCheckpoint } from "./digest.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
 import type { ExtractMessage, ExtractTask } from "./extract-worker.ts";
 import { sameValues } from "./same-values.ts";
+import { unpackError } from "./travel.ts";
 
 export interface ExtractInput extends ExtractionRequest {
   readonly base: string;
@@ -183,7 +183,9 @@ async function* extractModules(
   const sizes = new Map(plan.modules.map(({ module, base }) => [module, base.end - base.begin]));
   const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   let bytes = 0;
-  const work = shareOut(tasks, Math.min(threads, tasks.length), signal, (loss) => {
+  const leaving = new AbortController();
+  const stop = signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal;
+  const work = shareOut(tasks, Math.min(threads, tasks.length), stop, (loss) => {
     losses.set(loss.module, loss);
     bytes += sizes.get(loss.module)!;
   });
@@ -191,11 +193,17 @@ async function* extractModules(
   const finished = work.finally(() => {
     done = true;
   });
-  while (!done) {
-    await Promise.race([finished, new Promise((wake) => setTimeout(wake, 200))]);
-    yield { type: "progress", stage: "merge", done: bytes, total };
+  try {
+    while (!done) {
+      await Promise.race([finished, new Promise((wake) => setTimeout(wake, 200))]);
+      yield { type: "progress", stage: "merge", done: bytes, total };
+    }
+    await finished;
+  } finally {
+    // Also when whoever watches leaves early: no thread may write into a folder that is being removed.
+    leaving.abort(new Error("the extraction was left early"));
+    await finished.catch(() => {});
   }
-  await finished;
   const modules = tasks.map(({ module }) => losses.get(module)!);
   if (modules.every(({ changeNorm }) => changeNorm === 0)) {
     throw new AppError(
@@ -210,7 +218,7 @@ async function* extractModules(
 async function shareOut(
   tasks: readonly ExtractTask[],
   threads: number,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
   learn: (loss: ModuleLoss) => void,
 ): Promise<void> {
   const file = import.meta.url.endsWith(".ts") ? "./extract-worker.ts" : "./extract-worker.js";
@@ -222,17 +230,20 @@ async function shareOut(
       workers.push(worker);
       const feed = () => worker.postMessage(tasks[next++] ?? null);
       worker.on("message", (message: ExtractMessage) => {
-        if ("failed" in message) return fail(new Error(`an extraction thread failed: ${message.failed}`));
+        if ("failed" in message) return fail(unpackError(message.failed, "An extraction thread"));
         learn(message);
         feed();
       });
       worker.on("error", fail);
-      worker.on("exit", () => done());
-      signal?.addEventListener("abort", () => fail(signal.reason), { once: true });
+      worker.on("exit", (code) => {
+        if (code === 0) done();
+        else fail(new Error(`an extraction thread ended unexpectedly (exit code ${code})`));
+      });
+      signal.addEventListener("abort", () => fail(signal.reason), { once: true });
       feed();
     });
   try {
-    signal?.throwIfAborted();
+    signal.throwIfAborted();
     await Promise.all(Array.from({ length: threads }, one));
   } finally {
     await Promise.all(workers.map((worker) => worker.terminate()));
@@ -267,7 +278,5 @@ function certificateOf(parts: {
     energyKept,
     modules,
     leftBehind,
-    // So that a reader can tell whether the list above was edited.
-    digest: `sha256:${createHash("sha256").update(JSON.stringify(modules)).digest("hex")}`,
   };
 }

@@ -2,6 +2,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { productNorm } from "../core/adapters/factor-pairs.ts";
 import { widen } from "../core/dtype.ts";
 import { OpenFiles, readExact } from "../storage/tensor-io.ts";
+import { packError } from "./travel.ts";
 import type { NormFactor, NormMessage, NormTask } from "./update-norms.ts";
 
 /** Measures the changes it was started with, one after another, and ends. */
@@ -19,7 +20,7 @@ try {
     say({ name, norm: productNorm(values(a), values(b), rank) });
   }
 } catch (error) {
-  say({ failed: error instanceof Error ? error.message : String(error) });
+  say({ failed: packError(error) });
 } finally {
   files.closeAll();
 }

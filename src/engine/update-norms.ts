@@ -4,6 +4,8 @@ import { factorPairs } from "../core/adapters/factor-pairs.ts";
 import { type CheckpointFacts, tensorsByName } from "../core/checkpoint.ts";
 import type { Dtype } from "../core/dtype.ts";
 import type { EngineEvent, EngineOptions, Located } from "./events.ts";
+import type { WorkerError } from "./pool.ts";
+import { unpackError } from "./travel.ts";
 
 /** A factor's bytes, as the worker reads them. */
 export interface NormFactor {
@@ -20,7 +22,7 @@ export interface NormTask {
   readonly b: NormFactor;
 }
 
-export type NormMessage = { readonly name: string; readonly norm: number } | { readonly failed: string };
+export type NormMessage = { readonly name: string; readonly norm: number } | { readonly failed: WorkerError };
 
 /**
  * Adds the size of every low-rank change to an adapter's facts, so that a plan can forecast what rounding costs.
@@ -65,12 +67,16 @@ async function measured(
   try {
     await new Promise<void>((resolve, reject) => {
       worker.on("message", (message: NormMessage) => {
-        if ("failed" in message) reject(new Error(`a change could not be measured: ${message.failed}`));
+        if ("failed" in message) reject(unpackError(message.failed, "The measuring of changes"));
         // A change with NaN in it is refused by the plan; here it only has no size.
         else if (Number.isFinite(message.norm)) norms.set(message.name, message.norm);
       });
       worker.on("error", reject);
-      worker.on("exit", () => resolve());
+      worker.on("exit", (code) => {
+        // An abort ends it with a code as well, and is told by the signal.
+        if (code === 0 || signal?.aborted) resolve();
+        else reject(new Error(`the thread that measures changes ended unexpectedly (exit code ${code})`));
+      });
     });
   } finally {
     signal?.removeEventListener("abort", abort);
