@@ -66,10 +66,11 @@ export function planExtraction(
   }
   const model = readModelFacts(base.config);
   const rename = renamesOf(model.modelType);
+  const baseTensors = tensorsByName(base.weights);
   const tunedTensors = tensorsByName(tuned.weights);
   const modules: ExtractedModule[] = [];
   const others: ExtractionPlan["others"][number][] = [];
-  for (const [name, tensor] of tensorsByName(base.weights)) {
+  for (const [name, tensor] of baseTensors) {
     const other = tunedTensors.get(name);
     requireSame(tensor, other);
     const module = rename(name).replace(/\.weight$/, "");
@@ -79,9 +80,8 @@ export function planExtraction(
     else others.push({ name, why, ...pair });
   }
   for (const name of tunedTensors.keys()) {
-    if (!base.weights.some((file) => file.tensors.some((t) => t.name === name))) {
-      throw different(`the fine-tuned checkpoint has tensor "${name}", the base has not`);
-    }
+    if (baseTensors.has(name)) continue;
+    throw different(`the fine-tuned checkpoint has tensor "${name}", the base has not`);
   }
   if (modules.length === 0) {
     throw new AppError(

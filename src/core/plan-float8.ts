@@ -121,7 +121,14 @@ function requantised(targets: readonly AdapterTarget[], { base, scales }: Known)
     message:
       "the base is stored in 8-bit floats: what the adapter changes is dequantised, changed and rounded to 8 bits again, which adds noise of a few per cent to these weights. Choose dtype BF16 to keep the change as it is.",
   };
-  return { targets: out, dropped: new Set(), config: {}, problems: [], warnings: [warning] };
+  const requantises = targets.some(({ tensor }) => scales.has(tensor));
+  return {
+    targets: out,
+    dropped: new Set(),
+    config: {},
+    problems: [],
+    warnings: requantises ? [warning] : [],
+  };
 }
 
 interface Unpacking {
