@@ -86,7 +86,7 @@ export interface TensorResult {
   readonly compareDigest: string | null;
   readonly inputStats: TensorStats;
   readonly outputStats: TensorStats;
-  /** Elements whose stored bits differ from the input's; all of them without an input of the same shape and dtype. */
+  /** Elements whose stored bits differ from the input's, rounded into the output's type; all of them without such an input. */
   readonly changed: number;
   readonly elements: number;
   /** Of what the task named as `near`. */

@@ -120,6 +120,7 @@ export class ProgramRun {
     const height = tallest(program, this.#machine);
     const outAt = arena.take(height * width);
     const inputAt = arena.take(height * 4);
+    const cast = input && isMergeable(dtype) && input.dtype !== dtype ? this.#castOf(input, height) : null;
     const state = new Progress(this.#task, input !== null);
     this.leaves.watch(program);
     runTiles(program, this.#machine, {
@@ -131,8 +132,9 @@ export class ProgramRun {
         const count = stop - start;
         if (isFloat8(dtype)) this.#storeFloat8(dtype, { at, to: outAt, count });
         else kernels.store(at, outAt, count);
-        const same = input?.dtype === dtype;
-        state.changed += same ? kernels.differing(outAt, inputAt, count) : count;
+        // Beside the input in the output's own type: a cast alone changes nothing.
+        const before = input?.dtype === dtype ? inputAt : (cast?.(inputAt, count) ?? null);
+        state.changed += before === null ? count : kernels.differing(outAt, before, count);
         if (isMergeable(dtype)) this.#io.count(state.outputSum, dtype, outAt, count);
         this.#io.hash(state.output, outAt, count * width);
         this.#io.write(this.#task, start * width, outAt, count * width);
@@ -140,6 +142,19 @@ export class ProgramRun {
     });
     this.leaves.finishWatch();
     return state.done();
+  }
+
+  /** Rounds stored elements of the input into the output's type, for `height` elements at most; says where they lie. */
+  #castOf(input: ProgramLeaf, height: number): (at: number, count: number) => number {
+    const { arena } = this.#machine;
+    const [from, to] = [input.dtype as MergeableDtype, this.#task.dtype as MergeableDtype];
+    const wideAt = arena.take(height * 4);
+    const storedAt = arena.take(height * 4);
+    return (at, count) => {
+      this.#io.kernels.widen(from, at, wideAt, count);
+      this.#io.kernels.round(to, wideAt, storedAt, count);
+      return storedAt;
+    };
   }
 
   /** Values on the grid of an 8-bit type, as its bits. @throws NOT_FINITE: its NaN would be taken for a number */

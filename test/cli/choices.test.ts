@@ -84,6 +84,25 @@ describe("a merge with choices", () => {
     expect([code, stdout.includes("IDENTICAL")]).toEqual([0, true]);
   });
 
+  it("is refused when the change rounds away, also where the base is cast", async () => {
+    const adapter = join(DEMO, "../merge/refused-no-effect/adapter");
+    const base = join(DEMO, "../models/llama-bf16");
+    for (const dtype of [[], ["--dtype", "bf16"], ["--dtype", "fp16"]]) {
+      const out = join(temporary, `idle-${dtype[1] ?? "own"}`);
+      const { code, stderr } = await cli(
+        "merge",
+        "--base",
+        base,
+        "--adapter",
+        adapter,
+        "--out",
+        out,
+        ...dtype,
+      );
+      expect([code, stderr.includes("NO_EFFECT")]).toEqual([1, true]);
+    }
+  });
+
   it("is refused when nothing is left to merge, with how names are matched", async () => {
     const { code, stderr } = await cli(
       "merge",
