@@ -19,6 +19,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "storage",
     "onnxruntime-node",
     "protobufjs",
+    "@huggingface/tokenizers",
+    "@huggingface/jinja",
     "node:worker_threads",
     "node:crypto",
     "node:path",
@@ -76,6 +78,9 @@ const EXTRA: Record<string, readonly string[]> = {
   "src/engine/onnx-pool.ts": ["node:child_process"],
   "src/engine/onnx-probe.ts": ["node:child_process", "node:os"],
   "src/engine/onnx-process.ts": ["node:process"],
+  "src/engine/forward/pool.ts": ["node:child_process"],
+  "src/engine/forward/process.ts": ["node:process"],
+  "src/engine/evaluation/environment.ts": ["node:os"],
 };
 
 /** Rooms that nobody but these may import. */
