@@ -32,6 +32,8 @@ export interface RunnerHooks {
   readonly write?: WriteAt | undefined;
   /** Takes computed bytes of a task whose `near` they are to be compared with, from byte `at` of the tensor on. */
   readonly near?: (task: TensorTask, at: number, bytes: Uint8Array) => void;
+  /** Takes what was computed or copied, from byte `at` of the tensor on; the bytes are gone when it returns. */
+  readonly computed?: (at: number, bytes: Uint8Array) => void;
   /** For tests: output elements of a tile of a program, where whole rows fit. */
   readonly tileElements?: number | undefined;
 }
@@ -68,6 +70,7 @@ export class TaskIo {
   /** Writes bytes from memory at a position of the task's output; nothing where it has none. */
   write(task: TensorTask, at: number, from: number, bytes: number): void {
     if (task.near) this.hooks.near?.(task, at, this.kernels.bytes(from, bytes));
+    this.hooks.computed?.(at, this.kernels.bytes(from, bytes));
     const { output } = task;
     if (!output) return;
     const start = performance.now();
