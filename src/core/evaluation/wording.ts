@@ -23,10 +23,10 @@ export function figureWithError(metric: Metric): string {
   return `${scaled(value)}${ending} ± ${scaled(standardError)}${ending}`;
 }
 
-/** A share in percent: `99.5 %`. Only what is all or nothing reads 100 % or 0 %. */
-export function percent(share: number): string {
+/** A share in percent: `99.5 %`, `99.87 %`. Only what is all or nothing reads 100 % or 0 %. */
+export function percent(share: number, leastDigits = 2): string {
   const value = share * 100;
-  for (let digits = 1; digits <= 8; digits++) {
+  for (let digits = leastDigits; digits <= 8; digits++) {
     const text = value.toFixed(digits);
     const rounded = Number(text);
     if ((rounded !== 100 || share === 1) && (rounded !== 0 || share === 0)) return `${rounded} %`;
@@ -34,11 +34,12 @@ export function percent(share: number): string {
   return `${figure(value)} %`;
 }
 
-/** Half the way between two neighbours of a share, for its error: `± 0.04 %`. */
+/** `99.81 % ± 0.04 %`. */
 export function percentWithError(metric: Metric): string {
   const { value, standardError } = metric;
   if (standardError === null || standardError === 0) return percent(value);
-  return `${percent(value)} ± ${figure(Number((standardError * 100).toPrecision(1)))} %`;
+  const error = Number((standardError * 100).toPrecision(1));
+  return `${percent(value, Math.min(6, Math.max(2, -powerOf(error))))} ± ${figure(error)} %`;
 }
 
 /** `0.9e-5 to 1.4e-5` in the given writing; a dash where there is no interval. */
