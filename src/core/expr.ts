@@ -130,14 +130,15 @@ export function mapLeaves(expr: Expr, to: (leaf: Leaf) => Expr): Expr {
   const visit = (node: Expr): Expr => {
     const before = known.get(node);
     if (before) return before;
-    const after = node.op === "base" || node.op === "source" ? to(node) : rebuilt(node, visit);
+    const after = node.op === "base" || node.op === "source" ? to(node) : mapChildren(node, visit);
     known.set(node, after);
     return after;
   };
   return visit(expr);
 }
 
-function rebuilt(node: Exclude<Expr, Leaf>, visit: (child: Expr) => Expr): Expr {
+/** An expression with other children; the same object where all of them stay. */
+export function mapChildren(node: Exclude<Expr, Leaf>, visit: (child: Expr) => Expr): Expr {
   switch (node.op) {
     case "matmul":
     case "add":

@@ -1,0 +1,104 @@
+import { asBranches, asStored, type Branches, type UnmergedForm, unmergedForm } from "./branches.ts";
+import type { Finding } from "./errors.ts";
+import { add, type Expr, leafKey, matmul, scale, sub } from "./expr.ts";
+import type { ShapeLookup } from "./shapes.ts";
+
+/** What one source makes of a tensor. */
+export interface Change {
+  /** Without rounding. */
+  readonly expr: Expr;
+  readonly shape: readonly number[];
+  readonly weight: number;
+  /** What to call the source in messages. */
+  readonly label: string;
+}
+
+export interface Changed {
+  readonly tensor: string;
+  /** W and its shape; null for a tensor that the base has nothing for. */
+  readonly start: { readonly expr: Expr; readonly shape: readonly number[] } | null;
+  readonly changes: readonly Change[];
+}
+
+/**
+ * W + Σ weightᵢ·(exprᵢ − W). Where every source only adds terms to the stored matrix they lie side by side, each times
+ * its weight; a factor on the whole, or no branch form, makes one expression of it all.
+ */
+export function weightedForm({ start, changes }: Changed, shapes: ShapeLookup): UnmergedForm {
+  const [first, ...more] = changes;
+  if (!first) return unmergedForm(start!.expr, shapes);
+  if (more.length === 0 && first.weight === 1) return unmergedForm(first.expr, shapes);
+  const from = start!.expr;
+  const found = changes.map(({ expr, weight }) => ({
+    expr,
+    weight,
+    added: addedTo(from, asBranches(expr, shapes)),
+  }));
+  const stored = asStored(from);
+  if (stored && found.every(({ added }) => added !== null)) {
+    const terms = found.flatMap(({ added, weight }) =>
+      added!.map((term) => ({ ...term, scale: term.scale * weight })),
+    );
+    return { kind: "branches", base: stored, terms, factor: null };
+  }
+  const expr = found.reduce(
+    (sum: Expr, { added, expr: own, weight }) =>
+      added === null
+        ? add(sum, scale(weight, sub(own, from)))
+        : added.reduce((s: Expr, t) => add(s, scale(weight * t.scale, matmul(t.left, t.right))), sum),
+    from,
+  );
+  return { kind: "computed", expr };
+}
+
+/** The terms that are all a source does to W; null where it starts from another matrix or multiplies the whole. */
+function addedTo(from: Expr, branches: Branches | null): Branches["terms"] | null {
+  if (!branches || branches.factor) return null;
+  const stored = asStored(from);
+  return stored && leafKey(stored) === leafKey(branches.base) ? branches.terms : null;
+}
+
+/** Why the changes have no weighted sum, if they have none. */
+export function conflictOf({ tensor, start, changes }: Changed): Finding | null {
+  const [first, ...more] = changes;
+  const sizes = start?.shape.join();
+  const other = changes.find(({ shape }) => shape.join() !== sizes);
+  if (!first || more.length === 0) {
+    if (!first || first.weight === 1 || !other) return null;
+    const instead = start ? `, where the base has [${start.shape}]` : ", which the base lacks";
+    return {
+      code: "WEIGHT_OF_REPLACEMENT",
+      subject: tensor,
+      message: `${first.label} brings "${tensor}" [${first.shape}] as a whole${instead}: there is nothing to take ${first.weight} of the way to. Give it the weight 1, or leave the module out.`,
+    };
+  }
+  const [second] = more as [Change];
+  if (other) return ambiguous(tensor, changes, `and ${other.label} gives it the shape [${other.shape}]`);
+  const whole = changes.find(({ expr }) => asStored(expr) !== null);
+  if (whole) return ambiguous(tensor, changes, `and ${whole.label} replaces it as a whole`);
+  const row = sharedRow(changes);
+  return row === null
+    ? null
+    : ambiguous(tensor, [first, second], `and more than one of them replaces its row ${row}`);
+}
+
+function ambiguous(tensor: string, changes: readonly Change[], how: string): Finding {
+  return {
+    code: "AMBIGUOUS_SOURCES",
+    subject: tensor,
+    message: `${changes.map(({ label }) => label).join(" and ")} both change "${tensor}", ${how}: what they are together cannot be told. Evaluate them one at a time, or leave the module out of one of them.`,
+  };
+}
+
+/** A row that more than one source replaces. */
+function sharedRow(changes: readonly Change[]): number | null {
+  const taken = new Set<number>();
+  for (const { expr } of changes) {
+    if (expr.op !== "set-rows") continue;
+    for (const row of expr.rows) {
+      if (taken.has(row)) return row;
+      taken.add(row);
+    }
+  }
+  return null;
+}
