@@ -75,10 +75,9 @@ const EXTRA: Record<string, readonly string[]> = {
   "src/graphql/print.ts": ["node:*"],
   // Devices are used by processes of their own, which a driver may take down.
   "src/engine/devices.ts": ["node:os"],
-  "src/engine/onnx-pool.ts": ["node:child_process"],
+  "src/engine/child.ts": ["node:child_process"],
   "src/engine/onnx-probe.ts": ["node:child_process", "node:os"],
   "src/engine/onnx-process.ts": ["node:process"],
-  "src/engine/forward/pool.ts": ["node:child_process"],
   "src/engine/forward/process.ts": ["node:process"],
   "src/engine/evaluation/environment.ts": ["node:os"],
 };

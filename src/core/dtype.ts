@@ -72,6 +72,14 @@ export function f16ToNumber(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+let halves: Float32Array | null = null;
+
+/** The value of every half, by its bits. */
+export function halfTable(): Float32Array {
+  halves ??= Float32Array.from({ length: 65_536 }, (_, bits) => f16ToNumber(bits));
+  return halves;
+}
+
 /**
  * Reads elements from little-endian bytes, widened without rounding; of I64 up to 2⁵³, which no index passes.
  * @param bytes the tensor's bytes, row-major

@@ -19,7 +19,7 @@ export class Materialiser {
   }
 
   /**
-   * The bytes of a task's value, in its dtype; digests are made only where the task expects them.
+   * The bytes of a task's value, in its dtype. Nothing is digested.
    * @throws what `TensorRunner.run` throws
    */
   value(task: TensorTask): Uint8Array<ArrayBuffer> {
@@ -28,7 +28,7 @@ export class Materialiser {
     const into = new Uint8Array(bytes);
     this.#into = into;
     const { output: _, near: __, ...rest } = task;
-    this.#runner.run(rest);
+    this.#runner.run({ ...rest, digests: "none" });
     this.#into = new Uint8Array(0);
     return into;
   }

@@ -3,11 +3,14 @@ import protobuf from "protobufjs/minimal.js";
 type Writer = InstanceType<typeof protobuf.Writer>;
 
 /*
- * Graphs in the ONNX format, as far as merges need them: float32 values of fixed shapes. Field numbers and type codes
- * are those of onnx.proto.
+ * Graphs in the ONNX format, as far as merges and forward passes need them: float32 values. Field numbers and type
+ * codes are those of onnx.proto.
  */
 
-/** A value with its fixed shape; float32. */
+/**
+ * A value with its shape; float32. A negative size stands for one that differs from run to run; the same number means
+ * the same size.
+ */
 export interface GraphValue {
   readonly name: string;
   readonly shape: readonly number[];
@@ -114,8 +117,13 @@ function writeValue(writer: Writer, { name, shape }: GraphValue): void {
     message(writer, 1, () => {
       writer.uint32(tag(1, VARINT)).int32(FLOAT);
       message(writer, 2, () => {
-        for (const dim of shape) message(writer, 1, () => writer.uint32(tag(1, VARINT)).int64(dim));
+        for (const dim of shape) message(writer, 1, () => writeSize(writer, dim));
       });
     }),
   );
+}
+
+function writeSize(writer: Writer, size: number): void {
+  if (size < 0) text(writer, 2, `size${-size}`);
+  else writer.uint32(tag(1, VARINT)).int64(size);
 }

@@ -1,11 +1,8 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import type { OnnxDevice } from "../core/devices.ts";
-import { AppError } from "../core/errors.ts";
+import { Child } from "./child.ts";
 import type { ProbedDevice } from "./onnx-probe.ts";
 import type { TensorTask, WorkerError } from "./pool.ts";
 import type { WrittenTensor } from "./tensor-sink.ts";
-import { unpackError } from "./travel.ts";
 
 export type ToProcess =
   | { readonly type: "probe"; readonly device: OnnxDevice }
@@ -43,89 +40,15 @@ export interface DevicePoolOptions {
   readonly failWritesAfter?: number | undefined;
 }
 
-/** What the end of its stderr may add to a message. */
-const MAX_STDERR = 1_000;
-
 /** A process that uses a device, as a stream of its messages. Ended by `kill`, and by itself after `done`. */
-export class DeviceProcess {
-  readonly #child: ChildProcess;
-  readonly #exited: Promise<void>;
-  readonly #received: FromProcess[] = [];
-  #stderr = "";
-  #ended: { code: number | null; signal: NodeJS.Signals | null } | null = null;
-  #failure: Error | null = null;
-  #wake: () => void = () => {};
-
+export class DeviceProcess extends Child<ToProcess, FromProcess> {
   constructor() {
-    // Compiled for publishing, the program lies beside this file as .js.
-    const file = import.meta.url.endsWith(".ts") ? "./onnx-process.ts" : "./onnx-process.js";
-    this.#child = fork(fileURLToPath(new URL(file, import.meta.url)), [], {
-      execArgv: [],
-      serialization: "advanced",
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-    });
-    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => {
-      this.#stderr = (this.#stderr + text).slice(-MAX_STDERR);
-    });
-    this.#child.on("message", (message: FromProcess) => {
-      this.#received.push(message);
-      this.#wake();
-    });
-    this.#exited = new Promise((resolve) => {
-      this.#child.once("error", (error) => {
-        this.#failure = error;
-        this.#wake();
-        resolve();
-      });
-      this.#child.once("exit", (code, signal) => {
-        this.#ended = { code, signal };
-        this.#wake();
-        resolve();
-      });
+    super({
+      url: new URL("./onnx-process.ts", import.meta.url),
+      what: "the process that uses the device",
+      advice: "Merge on another device, or with --device cpu.",
     });
   }
-
-  send(message: ToProcess): void {
-    // A process that died meanwhile is noticed by its end.
-    this.#child.send(message, () => {});
-  }
-
-  /** The next message. @throws DEVICE_FAILED where the process ended without a last word, and what it was sent */
-  async next(): Promise<Exclude<FromProcess, { type: "failed" }>> {
-    while (true) {
-      const message = this.#received.shift();
-      if (message?.type === "failed") throw unpackError(message.error, "the process that uses the device");
-      if (message) return message;
-      if (this.#failure) throw this.#failure;
-      if (this.#ended) throw crashed(this.#ended, this.#stderr);
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-  }
-
-  /** Wakes up whoever waits in `next`, with a reason. */
-  fail(reason: Error): void {
-    this.#failure ??= reason;
-    this.#wake();
-  }
-
-  async kill(): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.#exited;
-  }
-}
-
-function crashed({ code, signal }: { code: number | null; signal: string | null }, stderr: string): AppError {
-  const how = signal === null ? `with exit code ${code}` : `by ${signal}`;
-  const lines = stderr.split("\n").filter((line) => line.trim() !== "");
-  const line = lines.find((text) => /error/i.test(text)) ?? lines.at(-1);
-  const said = line === undefined ? "" : ` It said: ${line.trim()}`;
-  return new AppError(
-    "DEVICE_FAILED",
-    `the process that uses the device ended ${how}: its driver is broken, or the machine is out of memory. Merge on another device, or with --device cpu.${said}`,
-    { details: { code, signal } },
-  );
 }
 
 /**

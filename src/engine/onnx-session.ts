@@ -38,12 +38,15 @@ export interface Fed {
 export class Sessions {
   readonly #runtime: Runtime;
   readonly #device: OnnxDevice;
+  readonly #threads: number | undefined;
   /** By the model's bytes; the least recently used first. */
   readonly #open = new Map<string, InferenceSession>();
 
-  constructor(runtime: Runtime, device: OnnxDevice) {
+  /** @param threads of ONNX Runtime's own processor kernels; default: as many as there are cores */
+  constructor(runtime: Runtime, device: OnnxDevice, threads?: number) {
     this.#runtime = runtime;
     this.#device = device;
+    this.#threads = threads;
   }
 
   get version(): string {
@@ -94,6 +97,7 @@ export class Sessions {
         extra: { session: { disable_cpu_ep_fallback: this.#device === "onnx-cpu" ? "0" : "1" } },
         // DirectML asks for both.
         ...(this.#device === "dml" && { enableMemPattern: false, executionMode: "sequential" as const }),
+        ...(this.#threads !== undefined && { intraOpNumThreads: this.#threads }),
         logSeverityLevel: 3,
       });
     } catch (error) {
