@@ -140,8 +140,11 @@ export type HeadSpec =
       readonly scale: number;
       readonly softcap: number | null;
     }
-  /** One row of logits for each sequence: the score head at the last position that is no padding. */
-  | { readonly form: "last-token"; readonly linear: LinearSpec }
+  /**
+   * One row of logits for each sequence: the score head at the last position that is no padding. transformers takes the
+   * last token that is not `padToken`, so a text that ends in it is read one earlier; null: the last token.
+   */
+  | { readonly form: "last-token"; readonly linear: LinearSpec; readonly padToken: number | null }
   /** One row for each sequence: tanh(pooler(x at position 0)), then the classifier. */
   | { readonly form: "pooled"; readonly pooler: LinearSpec; readonly linear: LinearSpec };
 
