@@ -1,4 +1,15 @@
-import { type Expr, type Leaf, mapChildren, mul, readsBase, slice, transpose } from "./expr.ts";
+import {
+  add,
+  type Expr,
+  type Leaf,
+  mapChildren,
+  matmul,
+  mul,
+  readsBase,
+  scale,
+  slice,
+  transpose,
+} from "./expr.ts";
 import { type ShapeLookup, shapeOf } from "./shapes.ts";
 
 /*
@@ -37,6 +48,17 @@ export type UnmergedForm =
   | ({ readonly kind: "branches" } & Branches)
   /** No branch form: the expression, to be computed in float32. */
   | { readonly kind: "computed"; readonly expr: Expr };
+
+/** What branches compute, as an expression. */
+export function branchesExpr({ base, terms, factor }: Branches): Expr {
+  const sum = withTerms(base, terms);
+  return factor ? mul(factor.expr, sum) : sum;
+}
+
+/** of + Σ scale·left·right */
+export function withTerms(of: Expr, terms: readonly BranchTerm[]): Expr {
+  return terms.reduce((sum, { left, right, scale: by }) => add(sum, scale(by, matmul(left, right))), of);
+}
 
 /** The form in which an expression of a plan is run un-merged. `shapes` are those of its leaves. */
 export function unmergedForm(expr: Expr, shapes: ShapeLookup): UnmergedForm {
@@ -181,7 +203,7 @@ function spread(of: Expr, factor: Expr, shapes: ShapeLookup): Sum | null {
 }
 
 const transposed = (sum: Sum | null) =>
-  eachTerm(sum, ({ left, right, scale }) => ({ left: transpose(right), right: transpose(left), scale }));
+  eachTerm(sum, (term) => ({ ...term, left: transpose(term.right), right: transpose(term.left) }));
 
 /** Changes the terms of a sum that has no stored matrix in it. */
 function eachTerm(sum: Sum | null, to: (term: BranchTerm) => BranchTerm): Sum | null {

@@ -1,6 +1,14 @@
-import { asBranches, asStored, type Branches, type UnmergedForm, unmergedForm } from "./branches.ts";
+import {
+  asBranches,
+  asStored,
+  type Branches,
+  type BranchTerm,
+  type UnmergedForm,
+  unmergedForm,
+  withTerms,
+} from "./branches.ts";
 import type { Finding } from "./errors.ts";
-import { add, type Expr, leafKey, matmul, scale, sub } from "./expr.ts";
+import { add, type Expr, type Leaf, leafKey, scale, sub } from "./expr.ts";
 import type { ShapeLookup } from "./shapes.ts";
 
 /** What one source makes of a tensor. */
@@ -29,33 +37,27 @@ export function weightedForm({ start, changes }: Changed, shapes: ShapeLookup): 
   if (!first) return unmergedForm(start!.expr, shapes);
   if (more.length === 0 && first.weight === 1) return unmergedForm(first.expr, shapes);
   const from = start!.expr;
-  const found = changes.map(({ expr, weight }) => ({
-    expr,
-    weight,
-    added: addedTo(from, asBranches(expr, shapes)),
-  }));
   const stored = asStored(from);
-  if (stored && found.every(({ added }) => added !== null)) {
-    const terms = found.flatMap(({ added, weight }) =>
-      added!.map((term) => ({ ...term, scale: term.scale * weight })),
-    );
-    return { kind: "branches", base: stored, terms, factor: null };
-  }
-  const expr = found.reduce(
-    (sum: Expr, { added, expr: own, weight }) =>
-      added === null
-        ? add(sum, scale(weight, sub(own, from)))
-        : added.reduce((s: Expr, t) => add(s, scale(weight * t.scale, matmul(t.left, t.right))), sum),
-    from,
+  const added = changes.map(({ expr, weight }) =>
+    weighted(addedTo(stored, asBranches(expr, shapes)), weight),
   );
+  if (stored && added.every((terms) => terms !== null)) {
+    return { kind: "branches", base: stored, terms: added.flat(), factor: null };
+  }
+  const expr = changes.reduce((sum: Expr, { expr: own, weight }, i) => {
+    const terms = added[i];
+    return terms ? withTerms(sum, terms) : add(sum, scale(weight, sub(own, from)));
+  }, from);
   return { kind: "computed", expr };
 }
 
+const weighted = (terms: readonly BranchTerm[] | null, weight: number) =>
+  terms?.map((term) => ({ ...term, scale: term.scale * weight })) ?? null;
+
 /** The terms that are all a source does to W; null where it starts from another matrix or multiplies the whole. */
-function addedTo(from: Expr, branches: Branches | null): Branches["terms"] | null {
-  if (!branches || branches.factor) return null;
-  const stored = asStored(from);
-  return stored && leafKey(stored) === leafKey(branches.base) ? branches.terms : null;
+function addedTo(start: Leaf | null, branches: Branches | null): readonly BranchTerm[] | null {
+  if (!start || !branches || branches.factor) return null;
+  return leafKey(start) === leafKey(branches.base) ? branches.terms : null;
 }
 
 /** Why the changes have no weighted sum, if they have none. */
@@ -86,7 +88,7 @@ function ambiguous(tensor: string, changes: readonly Change[], how: string): Fin
   return {
     code: "AMBIGUOUS_SOURCES",
     subject: tensor,
-    message: `${changes.map(({ label }) => label).join(" and ")} both change "${tensor}", ${how}: what they are together cannot be told. Evaluate them one at a time, or leave the module out of one of them.`,
+    message: `${changes.map(({ label }) => label).join(" and ")} change "${tensor}", ${how}: what they are together cannot be told. Evaluate them one at a time, or leave the module out of one of them.`,
   };
 }
 

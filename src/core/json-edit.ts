@@ -1,4 +1,4 @@
-import type { Json } from "./json.ts";
+import { isJsonObject, type Json, type JsonObject } from "./json.ts";
 
 /** One value to put into a JSON document; the field is added at the end of its object where it is not there yet. */
 export interface JsonEdit {
@@ -14,6 +14,19 @@ export interface JsonEdit {
  */
 export function editJson(text: string, edits: readonly JsonEdit[]): string {
   return edits.reduce(editOne, text);
+}
+
+/** The same changes of a document that is parsed already. */
+export function editedObject(object: JsonObject, edits: readonly JsonEdit[]): JsonObject {
+  return edits.reduce((whole, { path, value }) => withField(whole, path, value), object);
+}
+
+function withField(object: JsonObject, path: readonly string[], value: Json): JsonObject {
+  const [name, ...rest] = path as [string, ...string[]];
+  if (rest.length === 0) return { ...object, [name]: value };
+  const inner = object[name];
+  if (!isJsonObject(inner)) throw new Error(`no object ${name} on the way to ${rest.join(".")}`);
+  return { ...object, [name]: withField(inner, rest, value) };
 }
 
 function editOne(text: string, { path, value }: JsonEdit): string {

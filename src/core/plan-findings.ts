@@ -35,7 +35,7 @@ export function inputProblems(base: PlanInput, quantMethod: string | null): Find
 }
 
 /** Matrices of 8-bit floats with scales, which a merge dequantises; compressed-tensors has other formats besides. */
-function isFloat8Base({ weights }: CheckpointFacts, quantMethod: string): boolean {
+export function isFloat8Base({ weights }: CheckpointFacts, quantMethod: string): boolean {
   return (
     FLOAT8_METHODS.has(quantMethod) &&
     weights.some((file) => file.tensors.some((tensor) => isFloat8(tensor.dtype))) &&
