@@ -1,7 +1,17 @@
 import type { Finding } from "../core/errors.ts";
 import type { Timings } from "./task-io.ts";
 
-export type Stage = "digest" | "merge" | "check" | "sync" | "verify";
+export type Stage =
+  | "digest"
+  | "merge"
+  | "check"
+  | "sync"
+  | "verify"
+  // Of an evaluation: its levels.
+  | "weights"
+  | "logits"
+  | "text"
+  | "tasks";
 
 /** What long work tells while it runs; the CLI draws it, a job stores it, a test collects it. */
 export type EngineEvent =

@@ -1,0 +1,154 @@
+import type { OnnxDevice } from "../../core/devices.ts";
+import type { LayerDistance } from "../../core/evaluation/measures.ts";
+import type { LogitsReport, WorstPosition } from "../../core/evaluation/report.ts";
+import { summariseLogits, worstPredictions } from "../../core/evaluation/summary.ts";
+import type { EngineEvent, EngineOptions } from "../events.ts";
+import type { Comparison } from "../forward/compare.ts";
+import { runForward } from "../forward/pool.ts";
+import type { TokenSequence } from "../forward/sequences.ts";
+import { type AlignedSides, floorOf, widenedBytes, widestOf } from "./pair.ts";
+
+/** Memory for hidden states and what is made of them in a layer, of all sides together. */
+const ACTIVATION_BYTES = 640 * 2 ** 20;
+/** Widened weights of a model that fits stay in memory from chunk to chunk. */
+const CACHE_BYTES = 256 * 2 ** 20;
+const WORST = 20;
+/** Tokens of context that are shown of a worst position. */
+const CONTEXT = 32;
+
+export interface LogitsRequest {
+  readonly pair: AlignedSides;
+  readonly sequences: readonly TokenSequence[];
+  readonly device: OnnxDevice;
+  readonly floorTokens: number;
+  readonly seed: number;
+  /** Of what the candidate stores. */
+  readonly dtype: "F32" | "F16" | "BF16";
+  readonly decode: (ids: readonly number[]) => string;
+}
+
+export interface LogitsOutcome {
+  readonly report: LogitsReport;
+  readonly runtime: string;
+}
+
+const HOW = "the same base and adapter, every product summed in two halves";
+
+/** Level 2: both sides over the same tokens, and the reference a second time for the noise floor. */
+export async function* logitsLevel(
+  request: LogitsRequest,
+  { threads, signal }: EngineOptions,
+): AsyncGenerator<EngineEvent, LogitsOutcome> {
+  const { pair, sequences, device, seed } = request;
+  const floorSequences = withinTokens(sequences, request.floorTokens);
+  const [reference] = pair.sides;
+  const sides = floorSequences > 0 ? [...pair.sides, floorOf(reference!)] : pair.sides;
+  const tokens = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
+  yield { type: "stage", stage: "logits", message: `running both sides over ${tokens} tokens` };
+  const run = runForward(
+    {
+      type: "compare",
+      setup: { model: pair.model, sides, device, threads, cacheBytes: cacheFor(pair) },
+      sequences,
+      floorSequences,
+      chunkTokens: chunkTokens(pair, sides.length),
+    },
+    { signal },
+  );
+  let step = await run.next();
+  for (; !step.done; step = await run.next()) {
+    const { value } = step;
+    if (value.type === "progress")
+      yield { type: "progress", stage: "logits", done: value.done, total: value.total };
+  }
+  if (step.value.type !== "compared") throw new Error(`a comparison ended with ${step.value.type}`);
+  const { comparison, runtime } = step.value;
+  const summary = summariseLogits({ measures: comparison.measures, floor: comparison.floor, seed });
+  return {
+    runtime,
+    report: {
+      ...summary,
+      floor: summary.floor && { ...summary.floor, how: HOW },
+      layers: [...comparison.layers],
+      firstApart: firstApart(comparison.layers, request.dtype),
+      worst: worstOf(comparison, request),
+    },
+  };
+}
+
+/** How many sequences from the first on have so many tokens together; whole documents. */
+function withinTokens(sequences: readonly TokenSequence[], tokens: number): number {
+  let [sum, count] = [0, 0];
+  sequences.forEach(({ ids, document }, i) => {
+    sum += ids.length;
+    const ends = sequences[i + 1]?.document !== document;
+    if (ends && sum <= tokens) count = i + 1;
+  });
+  // A first document that is longer than that is the floor's all the same.
+  if (count === 0 && tokens > 0)
+    return sequences.filter(({ document }) => document === sequences[0]?.document).length;
+  return count;
+}
+
+/** Rows of every side that a chunk has: hidden states, what attention and the MLP make of them. */
+function chunkTokens(pair: AlignedSides, sides: number): number {
+  const perToken = 4 * sides * (6 * pair.model.hidden + 2.5 * widestOf(pair));
+  return Math.max(256, Math.min(16_384, Math.floor(ACTIVATION_BYTES / perToken)));
+}
+
+function cacheFor(pair: AlignedSides): number {
+  return widenedBytes(pair) * 2 <= CACHE_BYTES ? CACHE_BYTES : 0;
+}
+
+/** Unit roundoff of storage: what one rounding may do to a weight, relatively. */
+const ROUNDOFF = { F32: 2 ** -24, F16: 2 ** -11, BF16: 2 ** -8 } as const;
+
+/** The first layer after which the sides are further apart than rounding the weights and the noise floor explain. */
+function firstApart(layers: Comparison["layers"], dtype: LogitsRequest["dtype"]): LogitsReport["firstApart"] {
+  const rounding = 8 * ROUNDOFF[dtype];
+  const isApart = ({ relativeError, floor }: LayerDistance & { floor: number | null }) =>
+    relativeError > Math.max(rounding, 10 * (floor ?? 0));
+  const found = layers.find(isApart);
+  if (!found) return null;
+  const floor =
+    found.floor === null
+      ? ""
+      : `, ${(found.relativeError / (found.floor || Number.EPSILON)).toPrecision(2)} times the noise floor`;
+  return {
+    layer: found.name,
+    why: `the hidden states differ by ${found.relativeError.toPrecision(2)} of their size${floor}; rounding weights to ${dtype} explains up to about ${rounding.toPrecision(1)}`,
+  };
+}
+
+function worstOf({ measures }: Comparison, { sequences, decode }: LogitsRequest): WorstPosition[] {
+  const documents = joinDocuments(sequences);
+  return worstPredictions(measures, WORST).map(({ document: nth, position, index }) => {
+    const { document, ids } = documents[nth]!;
+    const label = measures.label[index]!;
+    const isClassifier = label < 0;
+    // The first prediction of a text is of its second token.
+    const at = isClassifier ? ids.length : position + 1;
+    const show = (id: number) => (isClassifier ? `label ${id}` : decode([id]));
+    return {
+      document,
+      position: isClassifier ? 0 : at,
+      kld: measures.kld[index]!,
+      context: decode(ids.slice(Math.max(0, at - CONTEXT), at)),
+      token: isClassifier ? null : decode([label]),
+      probabilityReference: isClassifier ? null : Math.exp(-measures.nllReference[index]!),
+      probabilityCandidate: isClassifier ? null : Math.exp(-measures.nllCandidate[index]!),
+      topReference: show(measures.topReference[index]!),
+      topCandidate: show(measures.topCandidate[index]!),
+    };
+  });
+}
+
+/** Tokens of each document that has predictions, windows put together again. */
+function joinDocuments(sequences: readonly TokenSequence[]): { document: number; ids: number[] }[] {
+  const documents: { document: number; ids: number[] }[] = [];
+  sequences.forEach(({ ids, first, document }, i) => {
+    if (sequences[i - 1]?.document !== document) documents.push({ document, ids: [...ids] });
+    else documents.at(-1)!.ids.push(...ids.subarray(first));
+  });
+  return documents;
+}
