@@ -34,19 +34,29 @@ export interface Fed {
   readonly shape: readonly number[];
 }
 
+export interface SessionOptions {
+  readonly threads?: number;
+  readonly lean?: boolean;
+}
+
 /** Graphs on one device, each compiled once. `run` blocks the thread until the device is done. */
 export class Sessions {
   readonly #runtime: Runtime;
   readonly #device: OnnxDevice;
   readonly #threads: number | undefined;
+  readonly #lean: boolean;
   /** By the model's bytes; the least recently used first. */
   readonly #open = new Map<string, InferenceSession>();
 
-  /** @param threads of ONNX Runtime's own processor kernels; default: as many as there are cores */
-  constructor(runtime: Runtime, device: OnnxDevice, threads?: number) {
+  /**
+   * @param threads of ONNX Runtime's own processor kernels; default: as many as there are cores
+   * @param lean sessions keep no memory between two runs: for graphs whose sizes differ from run to run
+   */
+  constructor(runtime: Runtime, device: OnnxDevice, { threads, lean = false }: SessionOptions = {}) {
     this.#runtime = runtime;
     this.#device = device;
     this.#threads = threads;
+    this.#lean = lean;
   }
 
   get version(): string {
@@ -97,6 +107,7 @@ export class Sessions {
         extra: { session: { disable_cpu_ep_fallback: this.#device === "onnx-cpu" ? "0" : "1" } },
         // DirectML asks for both.
         ...(this.#device === "dml" && { enableMemPattern: false, executionMode: "sequential" as const }),
+        ...(this.#lean && { enableCpuMemArena: false, enableMemPattern: false }),
         ...(this.#threads !== undefined && { intraOpNumThreads: this.#threads }),
         logSeverityLevel: 3,
       });

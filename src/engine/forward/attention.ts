@@ -6,8 +6,8 @@ import { columnsOf, type Matrix, matrix, rowsOf } from "./matrix.ts";
 import type { Norms } from "./norms.ts";
 import type { Ops } from "./ops.ts";
 
-/** Scores that exist at once, for all heads: 64 MB. */
-const MAX_SCORES = 16 * 2 ** 20;
+/** Scores that exist at once, for all heads: 16 MB, of which the graph makes a few copies. */
+const MAX_SCORES = 4 * 2 ** 20;
 
 export interface AttentionParts {
   readonly model: ModelSpec;

@@ -31,7 +31,7 @@ export interface OpenForward {
 
 /** Opens files, kernels and sessions in this process, which should be one of its own: runs block it. */
 export async function openForward(setup: ForwardSetup): Promise<OpenForward> {
-  const sessions = new Sessions(await loadRuntime(), setup.device, setup.threads);
+  const sessions = new Sessions(await loadRuntime(), setup.device, { threads: setup.threads, lean: true });
   const files = new OpenFiles();
   const materialiser = new Materialiser(new Kernels(await compileKernels()));
   const scratch = new Scratch();
