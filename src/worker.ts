@@ -18,6 +18,7 @@ import {
   workerIsAlive,
 } from "./registry/devices.ts";
 import { failLostJobs } from "./registry/jobs.ts";
+import { DEVICE_KINDS } from "./registry/queue.ts";
 import { freeDisk } from "./storage/staging.ts";
 
 /** How often what lost workers left is looked for, in milliseconds. */
@@ -61,16 +62,17 @@ export async function startWorker(parts: WorkerParts): Promise<RunningWorker> {
   };
 }
 
-/** Tries the devices out, tells everybody, and takes merges for those that work. */
+/** Tries the devices out, tells everybody, and takes merges and evaluations for those that work. */
 async function offerDevices(ctx: JobContext, find: () => Promise<readonly DeviceStatus[]>): Promise<void> {
   const { registry, log, workerId } = ctx;
   const devices = await find();
   if (ctx.stopping.aborted) return;
-  const job = JOBS.find(({ kind }) => kind === "RUN_MERGE")!;
   for (const { device, available } of devices) {
     if (!available || device === "cpu") continue;
-    const key = { kind: job.kind, device: deviceOf(device) };
-    await registry.queue.work(key, 1, (delivery) => runDelivery(ctx, job, delivery));
+    for (const job of JOBS.filter(({ kind }) => DEVICE_KINDS.includes(kind))) {
+      const key = { kind: job.kind, device: deviceOf(device) };
+      await registry.queue.work(key, 1, (delivery) => runDelivery(ctx, job, delivery));
+    }
   }
   await registerWorker(registry, { name: workerId, devices });
   await workerIsAlive(registry, workerId, await roomOf(ctx.settings));

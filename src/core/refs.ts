@@ -63,6 +63,30 @@ export function parseVersionRef(text: string, field = "ref"): VersionRef {
   );
 }
 
+/** A gate: one that comes with Graftwork (`default`) or a namespace's (`owner/name`), the newest or at a version. */
+export interface GateRef {
+  /** `null`: it comes with Graftwork. */
+  readonly namespace: string | null;
+  readonly name: string;
+  /** `null`: the newest. */
+  readonly version: number | null;
+}
+
+/** Parses `default`, `default@1`, `owner/name`, `owner/name@3`; throws BAD_REF. */
+export function parseGateRef(text: string, field = "gate"): GateRef {
+  const [named = "", at, ...rest] = text.split("@");
+  const version = at === undefined ? null : NUMBER.test(at) ? Number(at) : 0;
+  if (version === 0 || rest.length > 0 || (!named.includes("/") && !PART.test(named))) {
+    throw new AppError(
+      "BAD_REF",
+      `"${text}" is not a gate: write owner/name or the name of a built-in one, with a version if not the newest: default@1.`,
+      { field },
+    );
+  }
+  if (!named.includes("/")) return { namespace: null, name: named, version };
+  return { ...parseModelName(named, field), version };
+}
+
 /** An alias may not look like a number, a release or a digest. */
 export function isAlias(text: string): boolean {
   return ALIAS.test(text) && !/^v\d/.test(text) && text !== "sha256";

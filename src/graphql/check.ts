@@ -7,7 +7,7 @@ export interface CheckReportShape {
   readonly warnings: unknown;
 }
 
-const Check = builder.objectRef<CheckShape>("Check").implement({
+export const Check = builder.objectRef<CheckShape>("Check").implement({
   description: "One question of the check after a merge, with its answer.",
   fields: (t) => ({
     level: t.exposeInt("level", { description: "Parity level: 0 structure, 1 weights." }),

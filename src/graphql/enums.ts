@@ -98,6 +98,36 @@ export const JobKind = builder.enumType("JobKind", {
     IMPORT_VERSION: "Reads and records a folder as a version.",
     RUN_MERGE: "Executes a merge.",
     VERIFY_MERGE: "Re-derives a merge and compares digests.",
+    RUN_EVALUATION: "Compares base and adapters, un-merged, with what merging them gives.",
+  }),
+});
+
+export const EvaluationState = builder.enumType("EvaluationState", {
+  description: "How far an evaluation has come.",
+  values: described({
+    QUEUED: "Waits for a worker.",
+    RUNNING: "A worker is at it.",
+    SUCCEEDED: "There is a report, whatever its verdict.",
+    FAILED: "It stopped with an error; that says nothing of the candidate.",
+    CANCELLED: "Somebody stopped it.",
+  }),
+});
+
+export const EvaluationVerdict = builder.enumType("EvaluationVerdict", {
+  description: "What an evaluation says under its gate.",
+  values: described({
+    PASSED: "Everything that the gate asks for was measured and is within its thresholds.",
+    FAILED: "Something is not as it must be; `reasons` names each.",
+    INCONCLUSIVE: "Too little was measured for the certainty that the gate asks for.",
+  }),
+});
+
+export const EvaluationRole = builder.enumType("EvaluationRole", {
+  description: "What a version is to an evaluation.",
+  values: described({
+    BASE: "The checkpoint that the reference runs on.",
+    ADAPTER: "An adapter that the reference runs un-merged.",
+    CANDIDATE: "The checkpoint that is judged.",
   }),
 });
 

@@ -1,5 +1,6 @@
 import { builder, decodeId } from "./builder.ts";
 import { JobKind, JobState, MergeVerdict } from "./enums.ts";
+import { Evaluation } from "./evaluation.ts";
 import { Finding, readFindings } from "./finding.ts";
 import { Merge } from "./merge.ts";
 import { Version } from "./version.ts";
@@ -54,9 +55,10 @@ function readError(value: unknown): ErrorShape | null {
 
 /** What a job that succeeded points to. */
 interface ResultShape {
-  readonly kind: "IMPORT_VERSION" | "RUN_MERGE" | "VERIFY_MERGE";
+  readonly kind: keyof typeof RESULT_TYPES;
   readonly versionId: string | null;
   readonly mergeId: string | null;
+  readonly evaluationId: string | null;
 }
 
 type Result = ReturnType<typeof builder.objectRef<ResultShape>>;
@@ -129,11 +131,30 @@ const VerifyResult = builder.objectRef<ResultShape>("VerifyResult").implement({
   }),
 });
 
-const RESULT_TYPES = { IMPORT_VERSION: ImportResult, RUN_MERGE: MergeResult, VERIFY_MERGE: VerifyResult };
+const EvaluationResult: Result = builder.objectRef<ResultShape>("EvaluationResult");
+EvaluationResult.implement({
+  description: "What an evaluation gave.",
+  fields: (t) => ({
+    evaluation: t.prismaField({
+      type: Evaluation,
+      nullable: true,
+      description: "The evaluation, with its verdict and its report.",
+      resolve: (query, { evaluationId }, _, { db }) =>
+        evaluationId === null ? null : db.evaluation.findUnique({ ...query, where: { id: evaluationId } }),
+    }),
+  }),
+});
+
+const RESULT_TYPES = {
+  IMPORT_VERSION: ImportResult,
+  RUN_MERGE: MergeResult,
+  VERIFY_MERGE: VerifyResult,
+  RUN_EVALUATION: EvaluationResult,
+};
 
 const JobResult = builder.unionType("JobResult", {
   description: "What a job gave, by its kind.",
-  types: [ImportResult, MergeResult, VerifyResult],
+  types: [ImportResult, MergeResult, VerifyResult, EvaluationResult],
   resolveType: ({ kind }) => RESULT_TYPES[kind],
 });
 
@@ -168,12 +189,16 @@ export const Job = builder.prismaNode("Job", {
       type: JobResult,
       nullable: true,
       description: "What it gave; null until it succeeded.",
-      select: { kind: true, state: true, versionId: true, mergeId: true },
-      resolve: ({ kind, state, versionId, mergeId }) =>
-        state === "SUCCEEDED" ? { kind, versionId, mergeId } : null,
+      select: { kind: true, state: true, versionId: true, mergeId: true, evaluationId: true },
+      resolve: ({ kind, state, versionId, mergeId, evaluationId }) =>
+        state === "SUCCEEDED" ? { kind, versionId, mergeId, evaluationId } : null,
     }),
     model: t.relation("model", { description: "The model it works for.", nullable: true }),
-    merge: t.relation("merge", { description: "The merge it runs or verifies.", nullable: true }),
+    merge: t.relation("merge", {
+      description: "The merge that it runs, verifies or follows.",
+      nullable: true,
+    }),
+    evaluation: t.relation("evaluation", { description: "The evaluation that it runs.", nullable: true }),
     createdAt: t.expose("createdAt", { type: "DateTime", description: "When it was asked for." }),
     startedAt: t.expose("startedAt", {
       type: "DateTime",
@@ -183,6 +208,17 @@ export const Job = builder.prismaNode("Job", {
     finishedAt: t.expose("finishedAt", { type: "DateTime", nullable: true, description: "When it ended." }),
   }),
 });
+
+builder.prismaObjectField(Evaluation, "job", (t) =>
+  t.field({
+    type: Job,
+    nullable: true,
+    description: "The job that runs it.",
+    select: (_, __, nested) => ({ jobs: nested({ take: 1, orderBy: { id: "desc" } }) }),
+    // The selection brings what the type needs to be guarded; TypeScript does not see through it.
+    resolve: ({ jobs }) => (jobs[0] ?? null) as typeof Job.$inferType | null,
+  }),
+);
 
 builder.queryFields((t) => ({
   job: t.prismaField({

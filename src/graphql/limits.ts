@@ -30,8 +30,8 @@ export interface Limits {
 /** Room for the console's largest page several times over; far below what hurts one server. */
 export const LIMITS: Limits = { depth: 15, aliases: 30, rootFields: 20, tokens: 4_000, cost: 50_000 };
 
-/** Fields that plan a merge: each loads the headers of two whole models and works on every tensor. */
-const PLANS: ReadonlySet<string> = new Set(["compatibility", "mergePlan", "mergeStart"]);
+/** Fields that plan, or may plan, a merge: each loads the headers of two whole models and works on every tensor. */
+const PLANS: ReadonlySet<string> = new Set(["compatibility", "mergePlan", "mergeStart", "evaluationStart"]);
 const PLAN_COST = 1_000;
 
 /** Validation rules that refuse a document before a resolver runs. */

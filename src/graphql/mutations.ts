@@ -5,7 +5,8 @@ import { startMerge, startVerify } from "../registry/merges.ts";
 import { startImport } from "../registry/models.ts";
 import { builder, decodeId } from "./builder.ts";
 import { Device, LineageRole, ModelKind, Visibility } from "./enums.ts";
-import { Job } from "./job.ts";
+import { jobField, KEY } from "./job-field.ts";
+import { JsonlInput } from "./jsonl-input.ts";
 import { Merge } from "./merge.ts";
 import { mutation, type PayloadBuilder } from "./payload.ts";
 import {
@@ -16,18 +17,6 @@ import {
   toPlanRequest,
 } from "./plan-input.ts";
 import { toRef, VersionRefInput } from "./version-ref.ts";
-
-const KEY =
-  "Names this request, any text: sending it again with the same input gives the same job; with other input an error.";
-
-const jobField = <Result extends { jobId: string }>(t: PayloadBuilder<Result>) =>
-  t.prismaField({
-    type: Job,
-    nullable: true,
-    description: "The job; null when refused.",
-    resolve: (query, { jobId }, _, { db }) =>
-      jobId === undefined ? null : db.job.findUnique({ ...query, where: { id: jobId as string } }),
-  });
 
 const mergeField = <Result extends { mergeId: string | null }>(t: PayloadBuilder<Result>) =>
   t.prismaField({
@@ -114,18 +103,28 @@ mutation("mergeStart", {
       strictBase: t.boolean({ defaultValue: false, description: "As in MergePlanInput." }),
       device: t.field({ type: Device, defaultValue: "CPU", description: "What multiplies." }),
       force: t.boolean({ defaultValue: false, description: "Merge again even if the result exists." }),
+      gate: t.string({
+        description:
+          "Evaluate the result under this gate, as soon as there is one: `default`, `owner/name` or either with `@version`.",
+      }),
+      texts: t.field({
+        type: JsonlInput,
+        description: "Texts for that evaluation; if not said, those that come with Graftwork.",
+      }),
       idempotencyKey: t.string({ required: true, description: KEY }),
     }),
   }),
   fields: { ...PLAN_FIELDS, output: "output.model", name: "output.model" },
   resolve: async (input, context) => {
-    const { output, device, force, idempotencyKey } = input;
+    const { output, device, force, gate, texts, idempotencyKey } = input;
     const { job, mergeId } = await startMerge(context, {
       ...(await toPlanRequest(context, input)),
       output: output.model,
       visibility: output.visibility,
       device,
       force,
+      gate,
+      texts,
       idempotencyKey,
     });
     return { jobId: job.id, mergeId };

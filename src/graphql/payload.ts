@@ -54,3 +54,10 @@ function options<Input, Result extends object>(name: string, intent: Intent<Inpu
       capture(() => resolve(args.input as Input, context), fields),
   };
 }
+
+/** An input without what was not said, so that the defaults of whoever reads it hold. */
+export function said(input: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(input).filter(([, value]) => value !== null && value !== undefined),
+  );
+}

@@ -103,7 +103,7 @@ export async function toPlanRequest(context: GraphContext, input: RecipeInput): 
 type ChoicesInput = typeof RecipeChoicesInput.$inferInput;
 type SelectionInput = typeof ModuleSelectionInput.$inferInput;
 
-function toChoices(input: ChoicesInput | null | undefined): Partial<RecipeChoices> {
+export function toChoices(input: ChoicesInput | null | undefined): Partial<RecipeChoices> {
   if (!input) return {};
   return {
     dtype: input.dtype ?? null,

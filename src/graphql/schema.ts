@@ -8,11 +8,15 @@ import "./tensor.ts";
 import "./lineage.ts";
 import "./device.ts";
 import "./merge.ts";
+import "./gate.ts";
+import "./evaluation.ts";
 import "./job.ts";
 import "./job-events.ts";
 import "./plan.ts";
 import "./compatibility.ts";
 import "./mutations.ts";
+import "./evaluation-start.ts";
+import "./evaluation-compare.ts";
 
 builder.queryType({ description: "What can be asked." });
 builder.mutationType({ description: "What can be done; each answers with its result and `userErrors`." });

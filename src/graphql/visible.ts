@@ -13,6 +13,12 @@ interface GuardedRows {
   readonly Version: { readonly namespaceId: string; readonly model: Pick<Ownable, "visibility"> };
   readonly File: Owned & { readonly version: { readonly model: Pick<Ownable, "visibility"> } };
   readonly Merge: Owned & { readonly outputModel: Pick<Ownable, "visibility"> };
+  readonly Evaluation: Owned & {
+    readonly model: Pick<Ownable, "visibility">;
+    readonly inputs: readonly {
+      readonly version: { readonly namespaceId: string; readonly model: Pick<Ownable, "visibility"> };
+    }[];
+  };
   readonly Job: Owned;
 }
 
@@ -31,6 +37,11 @@ const GUARDS: Guards = {
   Version: (viewer, version) => canSee.version(viewer, { model: owned(version, version.model) }),
   File: (viewer, file) => canSee.version(viewer, { model: owned(file, file.version.model) }),
   Merge: (viewer, merge) => canSee.merge(viewer, { outputModel: owned(merge, merge.outputModel) }),
+  Evaluation: (viewer, evaluation) =>
+    canSee.evaluation(viewer, {
+      model: owned(evaluation, evaluation.model),
+      inputs: evaluation.inputs.map(({ version }) => owned(version, version.model)),
+    }),
   Job: (viewer, job) => canSee.job(viewer, job),
 };
 

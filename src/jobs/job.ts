@@ -50,6 +50,7 @@ export interface JobRun extends JobContext {
   /** What the mutation stored for the handler. */
   readonly input: unknown;
   readonly mergeId: string | null;
+  readonly evaluationId: string | null;
   /** Aborted when the job was cancelled or taken over, and when it is interrupted. */
   readonly signal: AbortSignal;
   /** Aborted when the worker stops or the queue takes the job back: it goes on elsewhere or later. */
@@ -100,7 +101,8 @@ export async function runDelivery(
   const { job, claim } = claimed;
   const watch = watchClaim(ctx, claim);
   const signal = AbortSignal.any([watch.signal, interrupted]);
-  const run = makeRun(ctx, { claim, signal, interrupted, input: job.input, mergeId: job.mergeId });
+  const { input, mergeId, evaluationId } = job;
+  const run = makeRun(ctx, { claim, signal, interrupted, input, mergeId, evaluationId });
   ctx.log.info("job started", { jobId, kind: job.kind, attempt: claim.attempt });
   try {
     await definition.handle(run);
@@ -112,7 +114,7 @@ export async function runDelivery(
   }
 }
 
-type RunParts = Pick<JobRun, "claim" | "signal" | "interrupted" | "input" | "mergeId">;
+type RunParts = Pick<JobRun, "claim" | "signal" | "interrupted" | "input" | "mergeId" | "evaluationId">;
 
 function makeRun(ctx: JobContext, parts: RunParts): JobRun {
   const { claim, signal } = parts;

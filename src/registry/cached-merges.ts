@@ -1,6 +1,7 @@
 import type { Device, Prisma, Version } from "../../prisma/client/client.ts";
 import type { RegistryContext } from "./context.ts";
 import type { Tx } from "./db.ts";
+import { followMerge } from "./evaluation-follow.ts";
 import type { Claim } from "./events.ts";
 import { finishJob, holdJob } from "./jobs.ts";
 
@@ -36,7 +37,10 @@ export async function findResult(
   return chosen?.version ? { id: chosen.id, version: chosen.version } : null;
 }
 
-/** Ends a merge, and its job, with the version that the recipe gave before. Throws SUPERSEDED. */
+/**
+ * Ends a merge, and its job, with the version that the recipe gave before; the evaluation that was asked for with it
+ * follows all the same. Throws SUPERSEDED.
+ */
 export async function recordCached(ctx: RegistryContext, claim: Claim): Promise<void> {
   await ctx.db.$transaction(async (tx) => {
     const { merge, earlier } = await cachedMergeOf(tx, claim);
@@ -57,6 +61,7 @@ export async function recordCached(ctx: RegistryContext, claim: Claim): Promise<
     });
     const data = { number: version.number, digest: version.digest, created: false, cached: true };
     await finishJob(tx, claim, { now: ctx.now(), versionId: version.id, data });
+    await followMerge(ctx, tx, merge.id);
   });
 }
 

@@ -17,6 +17,7 @@ export interface NewJob {
   readonly modelId?: string;
   readonly mergeId?: string;
   readonly versionId?: string;
+  readonly evaluationId?: string;
 }
 
 export interface JobRequest {
@@ -79,18 +80,34 @@ export async function startJob(
       if (earlier) return earlier;
     }
     const fields = await build(tx, accountId);
-    const { id, device } = await tx.job.create({
-      data: {
-        ...fields,
-        createdById: accountId,
-        inputDigest,
-        idempotencyKey,
-        createdAt: ctx.now(),
-      },
-    });
-    await appendUnfenced(tx, id, { type: "queued", data: {} });
-    await ctx.queue.enqueue(tx, { id, kind: fields.kind, device });
-    return await tx.job.findUniqueOrThrow({ where: { id } });
+    return await addJob(ctx, tx, { ...fields, createdById: accountId, inputDigest, idempotencyKey });
+  });
+}
+
+interface JobRow extends NewJob {
+  readonly createdById: string;
+  readonly inputDigest: string;
+  readonly idempotencyKey: string | null;
+}
+
+async function addJob(ctx: RegistryContext, tx: Tx, row: JobRow): Promise<Job> {
+  const { id, kind, device } = await tx.job.create({ data: { ...row, createdAt: ctx.now() } });
+  await appendUnfenced(tx, id, { type: "queued", data: {} });
+  await ctx.queue.enqueue(tx, { id, kind, device });
+  return await tx.job.findUniqueOrThrow({ where: { id } });
+}
+
+/** Makes a job that nobody asked for by itself: it follows from one that just recorded its result in `tx`. */
+export async function followJob(
+  ctx: RegistryContext,
+  tx: Tx,
+  job: NewJob & { readonly createdById: string },
+): Promise<Job> {
+  const { kind, input } = job;
+  return await addJob(ctx, tx, {
+    ...job,
+    inputDigest: inputDigestOf({ kind, asked: input }),
+    idempotencyKey: null,
   });
 }
 
@@ -136,6 +153,11 @@ export async function claimJob(
     if (job.kind === "RUN_MERGE" && job.mergeId !== null) {
       await tx.merge.update({ where: { id: job.mergeId }, data: { state: "RUNNING" } });
       await tx.merge.updateMany({ where: { id: job.mergeId, startedAt: null }, data: { startedAt: now } });
+    }
+    if (job.kind === "RUN_EVALUATION" && job.evaluationId !== null) {
+      const { evaluationId: id } = job;
+      await tx.evaluation.update({ where: { id }, data: { state: "RUNNING" } });
+      await tx.evaluation.updateMany({ where: { id, startedAt: null }, data: { startedAt: now } });
     }
     const claim = { jobId: job.id, attempt: job.attempt };
     await appendEvent(tx, claim, { type: "claimed", data: { attempt: job.attempt, worker: input.workerId } });
@@ -185,7 +207,7 @@ export interface JobFailure {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** Ends a job that this attempt holds as failed for good, and its merge with it. Throws SUPERSEDED. */
+/** Ends a job that this attempt holds as failed for good, and its merge or evaluation with it. Throws SUPERSEDED. */
 export async function failJob(ctx: RegistryContext, claim: Claim, error: JobFailure): Promise<void> {
   await ctx.db.$transaction(async (tx) => {
     const job = await holdJob(tx, claim);
@@ -311,6 +333,9 @@ async function endJob(tx: Tx, { job, state, now, event, error }: End): Promise<v
   });
   if (job.kind === "RUN_MERGE" && job.mergeId !== null) {
     await tx.merge.update({ where: { id: job.mergeId }, data: { state, finishedAt: now } });
+  }
+  if (job.kind === "RUN_EVALUATION" && job.evaluationId !== null) {
+    await tx.evaluation.update({ where: { id: job.evaluationId }, data: { state, finishedAt: now } });
   }
 }
 

@@ -24,10 +24,14 @@ import {
 import { type RegistryContext, requireAccount, type ViewerContext } from "./context.ts";
 import type { Db, Tx } from "./db.ts";
 import { requireWorkerWith } from "./devices.ts";
+import { followMerge } from "./evaluation-follow.ts";
 import type { Claim } from "./events.ts";
+import { findGate, requireGateWithTexts } from "./gates.ts";
 import { earlierJob, finishJob, holdJob, startJob, toJson } from "./jobs.ts";
 import { type MergePlanRequest, type PlannedMerge, planFor } from "./merge-plan.ts";
 import { findOrMakeModel, findVersion, requireKindOrFree, writableNamespace } from "./models.ts";
+import { storeRecipe } from "./recipes.ts";
+import { type NamedLines, readLines, storeLines } from "./text-sets.ts";
 
 export interface MergeRequest extends MergePlanRequest {
   /** `owner/name` of the model that gets the version; made if it does not exist. */
@@ -37,6 +41,10 @@ export interface MergeRequest extends MergePlanRequest {
   readonly device?: Device | null | undefined;
   /** Merge again even if the result of this recipe exists. */
   readonly force?: boolean | null | undefined;
+  /** Evaluate the result under this gate as soon as there is one; default: no evaluation. */
+  readonly gate?: string | null | undefined;
+  /** For that evaluation; default: the built-in texts. */
+  readonly texts?: NamedLines | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
 }
 
@@ -44,7 +52,8 @@ export interface MergeRequest extends MergePlanRequest {
  * Accepts a merge: plans it, and makes the merge and its job, or refuses with every reason at once. A recipe whose
  * result the namespace has already (and whose checks passed) is marked `cachedFrom`: its job only looks whether the
  * files are still the recorded ones, and answers with that version.
- * @throws what `planFor` throws, the plan's refusals, DEVICE_UNAVAILABLE, UNAUTHENTICATED, FORBIDDEN, KIND_DIFFERS, IDEMPOTENCY_CONFLICT
+ * @throws what `planFor`, `findGate` and `readLines` throw, the plan's refusals, DEVICE_UNAVAILABLE, UNAUTHENTICATED,
+ *   FORBIDDEN, KIND_DIFFERS, IDEMPOTENCY_CONFLICT
  */
 export async function startMerge(
   ctx: ViewerContext,
@@ -63,6 +72,7 @@ export async function startMerge(
     // Before the transaction: the headers of a large model take a while. What they say never changes.
     const planned = await planFor(ctx, request);
     requireRunnable(planned.plan);
+    const evaluation = await readEvaluation(ctx, request);
     await requireWorkerWith(ctx.db, { device, now: ctx.now() });
     return await startJob(ctx, wanted, async (tx, createdById) => {
       const namespaceId = await writableNamespace(tx, ctx, { name, field: "output" });
@@ -87,6 +97,8 @@ export async function startMerge(
           inputs: { create: mergeInputs(planned) },
           createdAt: ctx.now(),
           ...(cached && { cachedFromId: cached.id }),
+          ...(evaluation && { gate: toJson(evaluation.gate) }),
+          ...(evaluation?.texts && { textsId: await storeLines(tx, namespaceId, evaluation.texts) }),
         },
       });
       const input = { tokenizer: planned.plan.tokenizer.from, force: request.force === true };
@@ -95,10 +107,11 @@ export async function startMerge(
   }
 }
 
-async function storeRecipe(tx: Tx, namespaceId: string, { recipe, recipeDigest }: PlannedMerge) {
-  const row = { namespaceId, digest: recipeDigest };
-  await tx.recipe.createMany({ data: [{ ...row, document: toJson(recipe) }], skipDuplicates: true });
-  return await tx.recipe.findUniqueOrThrow({ where: { namespaceId_digest: row } });
+/** What the evaluation after the merge will take; null where none was asked for. */
+async function readEvaluation(ctx: ViewerContext, { gate, texts }: MergeRequest) {
+  requireGateWithTexts({ gate, texts });
+  if (!gate) return null;
+  return { gate: (await findGate(ctx, gate)).gate, texts: texts ? readLines("TEXTS", texts, "texts") : null };
 }
 
 function planSummary({ plan }: PlannedMerge): Prisma.InputJsonObject {
@@ -178,7 +191,8 @@ export interface MergeOutcome extends VersionFacts {
 }
 
 /**
- * Records the result of a merge in one transaction: version, files, tensors, lineage, and the end of merge and job.
+ * Records the result of a merge in one transaction: version, files, tensors, lineage, the end of merge and job, and
+ * the evaluation that was asked for with it.
  * Exactly once: a merge that has its version keeps it. `unusedLocation` names a folder that the caller removes.
  * @throws SUPERSEDED; RECIPE_DIFFERS when the result is not of the recipe that was promised
  */
@@ -242,6 +256,7 @@ export async function recordMerge(
       versionId: stored.version.id,
       data: { number: stored.version.number, digest: stored.version.digest, created: stored.created },
     });
+    await followMerge(ctx, tx, merge.id);
     return stored;
   });
 }

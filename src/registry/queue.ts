@@ -9,10 +9,14 @@ export const QUEUE_OF: Readonly<Record<JobKind, string>> = {
   IMPORT_VERSION: "import-version",
   RUN_MERGE: "run-merge",
   VERIFY_MERGE: "verify-merge",
+  RUN_EVALUATION: "run-evaluation",
 };
 
-/** Merges on other devices than the processor have queues of their own: only workers that have them look there. */
+/** Work on other devices than the processor has queues of its own: only workers that have them look there. */
 const DEVICES: readonly Device[] = ["WEBGPU", "CUDA", "COREML", "DML", "ONNX_CPU"];
+
+/** Kinds of jobs that can ask for a device. */
+export const DEVICE_KINDS: readonly JobKind[] = ["RUN_MERGE", "RUN_EVALUATION"];
 
 /** What decides which queue a job is in. */
 export interface QueueKey {
@@ -27,7 +31,7 @@ function queueOf({ kind, device = "CPU" }: QueueKey): string {
 
 const QUEUES: readonly string[] = [
   ...Object.values(QUEUE_OF),
-  ...DEVICES.map((device) => queueOf({ kind: "RUN_MERGE", device })),
+  ...DEVICE_KINDS.flatMap((kind) => DEVICES.map((device) => queueOf({ kind, device }))),
 ];
 
 const SCHEMA = "pgboss";

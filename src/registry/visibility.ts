@@ -33,6 +33,10 @@ export interface Visible {
   readonly edge: Prisma.LineageEdgeWhereInput;
   readonly recipe: Prisma.RecipeWhereInput;
   readonly merge: Prisma.MergeWhereInput;
+  /** What it is about and every version that it compares must be visible: its report tells of all of them. */
+  readonly evaluation: Prisma.EvaluationWhereInput;
+  /** Members only: what a namespace asks of its models is its own business. */
+  readonly gate: Prisma.GateWhereInput;
   /** Members only: a job's input and errors name paths of the server. */
   readonly job: Prisma.JobWhereInput;
 }
@@ -45,6 +49,8 @@ const EVERYTHING: Visible = {
   edge: {},
   recipe: {},
   merge: {},
+  evaluation: {},
+  gate: {},
   job: {},
 };
 
@@ -64,8 +70,16 @@ export function visibleTo(viewer: Viewer): Visible {
     edge: { parent: version, child: version },
     recipe: { OR: [member, { merges: { some: merge } }] },
     merge,
+    evaluation: { model, inputs: { every: { version } } },
+    gate: member,
     job: member,
   };
+}
+
+interface SeenEvaluation {
+  readonly model: Ownable;
+  /** The models of the versions that it compares. */
+  readonly inputs: readonly Ownable[];
 }
 
 /** The same decision for one loaded row; each names the fields it must have been loaded with. */
@@ -74,5 +88,7 @@ export const canSee = {
   version: (viewer: Viewer, version: { readonly model: Ownable }): boolean => maySee(viewer, version.model),
   merge: (viewer: Viewer, merge: { readonly outputModel: Ownable }): boolean =>
     maySee(viewer, merge.outputModel),
+  evaluation: (viewer: Viewer, { model, inputs }: SeenEvaluation): boolean =>
+    maySee(viewer, model) && inputs.every((input) => maySee(viewer, input)),
   job: (viewer: Viewer, job: { readonly namespaceId: string }): boolean => isMember(viewer, job.namespaceId),
 };
