@@ -147,7 +147,7 @@ async function* runLevels(
   const { seed, floorTokens, maxNewTokens } = inputs.options;
   const { tokenizer, sequences, prompts, encode } = prepared;
   const decode = (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecial: false });
-  const shared = { pair, device, seed, tokenizer, encode };
+  const shared = { pair, device, tokenizer, encode };
   const { report: logits, runtime } = yield* clock.time(
     "logits",
     logitsLevel({ pair, sequences, device, floorTokens, seed, dtype, decode }, options),

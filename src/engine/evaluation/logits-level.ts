@@ -122,7 +122,7 @@ function firstApart(layers: Comparison["layers"], dtype: LogitsRequest["dtype"])
 
 function worstOf({ measures }: Comparison, { sequences, decode }: LogitsRequest): WorstPosition[] {
   const documents = joinDocuments(sequences);
-  return worstPredictions(measures, WORST).map(({ document: nth, position, index }) => {
+  return worstPredictions(measures, WORST).map(({ document: nth, position, index, kld }) => {
     const { document, ids } = documents[nth]!;
     const label = measures.label[index]!;
     const isClassifier = label < 0;
@@ -132,15 +132,20 @@ function worstOf({ measures }: Comparison, { sequences, decode }: LogitsRequest)
     return {
       document,
       position: isClassifier ? 0 : at,
-      kld: measures.kld[index]!,
+      kld,
       context: decode(ids.slice(Math.max(0, at - CONTEXT), at)),
       token: isClassifier ? null : decode([label]),
-      probabilityReference: isClassifier ? null : Math.exp(-measures.nllReference[index]!),
-      probabilityCandidate: isClassifier ? null : Math.exp(-measures.nllCandidate[index]!),
+      probabilityReference: probability(measures.nllReference[index]!),
+      probabilityCandidate: probability(measures.nllCandidate[index]!),
       topReference: show(measures.topReference[index]!),
       topCandidate: show(measures.topCandidate[index]!),
     };
   });
+}
+
+/** Null for a classifier, and where a logit is NaN or infinite. */
+function probability(nll: number): number | null {
+  return Number.isFinite(nll) ? Math.exp(-nll) : null;
 }
 
 /** Tokens of each document that has predictions, windows put together again. */

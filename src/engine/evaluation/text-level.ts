@@ -1,7 +1,7 @@
 import type { OnnxDevice } from "../../core/devices.ts";
 import { mcnemar } from "../../core/evaluation/mcnemar.ts";
 import type { Metric, TasksReport, TextReport } from "../../core/evaluation/report.ts";
-import { differenceMetric, shareMetric } from "../../core/evaluation/summary.ts";
+import { differenceMetric, shareMetric } from "../../core/evaluation/shares.ts";
 import type { TaskSet } from "../../core/evaluation/texts.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
 import { runForward } from "../forward/pool.ts";
@@ -17,7 +17,6 @@ export interface TextRequest {
   readonly prompts: readonly string[];
   readonly maxNewTokens: number;
   readonly device: OnnxDevice;
-  readonly seed: number;
   /** Encodes a prompt, with a chat template where one is asked for. */
   readonly encode: (prompt: string) => number[];
 }
@@ -27,7 +26,7 @@ export async function* textLevel(
   request: TextRequest,
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, TextReport> {
-  const { prompts, maxNewTokens, tokenizer, seed } = request;
+  const { prompts, maxNewTokens, tokenizer } = request;
   const message = `continuing ${prompts.length} prompts by up to ${maxNewTokens} tokens`;
   yield { type: "stage", stage: "text", message };
   const [reference, candidate] = yield* continuations("text", request, options);
@@ -38,10 +37,7 @@ export async function* textLevel(
     const show = (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecial: true });
     return { prompt, reference: show(a), candidate: show(b), firstDivergence };
   });
-  const exactMatch = shareMetric(
-    pairs.map(({ firstDivergence }) => firstDivergence === null),
-    seed,
-  );
+  const exactMatch = shareMetric(pairs.map(({ firstDivergence }) => firstDivergence === null));
   return { prompts: pairs, maxNewTokens, exactMatch };
 }
 
@@ -59,7 +55,7 @@ export async function* tasksLevel(
   request: TasksRequest,
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, TasksReport> {
-  const { tasks, tokenizer, seed } = request;
+  const { tasks, tokenizer } = request;
   const { examples } = tasks;
   yield { type: "stage", stage: "tasks", message: `answering ${examples.length} examples` };
   const longest = Math.max(
@@ -79,14 +75,14 @@ export async function* tasksLevel(
   const count = (a: boolean, b: boolean) =>
     reference.filter((right, i) => right === a && candidate[i] === b).length;
   const [onlyReference, onlyCandidate] = [count(true, false), count(false, true)];
-  const difference: Metric = differenceMetric(reference, candidate, seed);
+  const difference: Metric = differenceMetric(reference, candidate);
   return {
     name: tasks.name,
     digest: tasks.digest,
     examples: examples.length,
     rule: RULE,
-    reference: shareMetric(reference, seed),
-    candidate: shareMetric(candidate, seed),
+    reference: shareMetric(reference),
+    candidate: shareMetric(candidate),
     difference,
     bothRight: count(true, true),
     onlyReference,
