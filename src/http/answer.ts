@@ -20,6 +20,7 @@ const STATUS: Readonly<Record<string, number>> = {
   CSRF: 403,
   ORIGIN: 403,
   NOT_FOUND: 404,
+  NO_REPORT: 404,
   METHOD_NOT_ALLOWED: 405,
   BODY_TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,

@@ -10,6 +10,7 @@ import { isConnectionError } from "../registry/db.ts";
 import { type Exchange, sendFailure, sendJson } from "./answer.ts";
 import { createApollo, handleGraphql, type RequestContext } from "./graphql.ts";
 import { setSecurityHeaders } from "./headers.ts";
+import { handleReport, reportPath } from "./reports.ts";
 import { handleSession } from "./sessions.ts";
 import { handleStatic } from "./static.ts";
 import { serveSubscriptions } from "./subscriptions.ts";
@@ -122,6 +123,8 @@ async function answer(routes: Routes, { request, response, logFault }: Incoming)
 }
 
 async function route({ apollo, registry, webRoot }: Routes, exchange: Exchange): Promise<void> {
+  const report = reportPath(exchange.url.pathname);
+  if (report) return await handleReport(registry, exchange, report);
   switch (exchange.url.pathname) {
     case "/graphql":
       return await handleGraphql(apollo, registry, exchange);

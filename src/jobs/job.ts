@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { AppError, type Finding } from "../core/errors.ts";
-import type { EngineEvent, EngineOptions, Failpoint } from "../engine/events.ts";
+import type { EngineEvent, EngineOptions, Failpoint, Stage } from "../engine/events.ts";
 import type { RegistryContext } from "../registry/context.ts";
 import { isConnectionError } from "../registry/db.ts";
 import { appendEvent, type Claim, type EventBody, setProgress } from "../registry/events.ts";
@@ -114,6 +114,9 @@ export async function runDelivery(
   }
 }
 
+/** What stages that move no bytes count. */
+const UNITS: Partial<Record<Stage, string>> = { logits: "layers", text: "tokens", tasks: "tokens" };
+
 type RunParts = Pick<JobRun, "claim" | "signal" | "interrupted" | "input" | "mergeId" | "evaluationId">;
 
 function makeRun(ctx: JobContext, parts: RunParts): JobRun {
@@ -136,7 +139,8 @@ function makeRun(ctx: JobContext, parts: RunParts): JobRun {
           await emit({ type: "stage", data: { stage, message } });
           await passing(setProgress(db, claim, { stage, done: 0, total: 0 }));
         },
-        progress: (stage, done, total) => passing(setProgress(db, claim, { stage, done, total })),
+        progress: (stage, done, total) =>
+          passing(setProgress(db, claim, { stage, done, total, unit: UNITS[stage] ?? "bytes" })),
         warning: (finding) => emit({ type: "warning", data: toJson(finding) }),
       }),
   };

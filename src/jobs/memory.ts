@@ -7,7 +7,7 @@ interface Waiting {
   readonly start: () => void;
 }
 
-/** Memory that the merges of one worker share: each takes what its plan estimates, in the order in which they ask. */
+/** Memory that the merges and evaluations of one worker share: each takes what is estimated of it, in the order in which they ask. */
 export class MemoryBudget {
   /** Bytes. */
   readonly total: number;
@@ -75,7 +75,7 @@ interface MemoryUse {
 const MB = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
 
 /**
- * Runs a merge within the worker's memory: with fewer threads where all of them would not fit, and not before others
+ * Runs a merge or an evaluation within the worker's memory: with fewer threads where all of them would not fit, and not before others
  * have given back what it needs.
  * @throws NOT_ENOUGH_MEMORY where not even one thread fits
  */
@@ -88,7 +88,7 @@ export async function withinMemory<T>(
   if (fitting < 1) {
     throw new AppError(
       "NOT_ENOUGH_MEMORY",
-      `this merge takes ${MB(memoryOf(estimate, 1))} of memory on one thread, and all merges of this worker may take ${MB(memory.total)}. Raise GRAFTWORK_MEMORY on a machine that has more.`,
+      `this takes ${MB(memoryOf(estimate, 1))} of memory on one thread, and all merges and evaluations of this worker may take ${MB(memory.total)}. Raise GRAFTWORK_MEMORY on a machine that has more.`,
       { details: { needed: memoryOf(estimate, 1), allowed: memory.total } },
     );
   }
@@ -98,9 +98,7 @@ export async function withinMemory<T>(
   // Its place first: telling takes a while, and others may ask meanwhile.
   const place = memory.take(bytes, signal);
   if (short)
-    await told(place, () =>
-      waiting(`waiting for other merges to give back memory: this one takes ${MB(bytes)}`),
-    );
+    await told(place, () => waiting(`waiting for others to give back memory: this takes ${MB(bytes)}`));
   const giveBack = await place;
   try {
     return await work({ ...engine, threads });

@@ -36,7 +36,7 @@ describe("merges at once", () => {
     await settled();
     expect([first, second, third].map(({ state }) => state.threads)).toEqual([1, 0, 0]);
     // The third would fit beside the first, but then the second could wait for ever.
-    expect(third.said).toEqual(["waiting for other merges to give back memory: this one takes 1 MB"]);
+    expect(third.said).toEqual(["waiting for others to give back memory: this takes 1 MB"]);
     first.state.end();
     await first.done;
     await settled();
