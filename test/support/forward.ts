@@ -1,6 +1,6 @@
-import { join } from "node:path";
-import { tensorsByName } from "../../src/core/checkpoint.ts";
+import { digestCheckpoint } from "../../src/engine/digest.ts";
 import { alignSides, type NamedSide } from "../../src/engine/evaluation/pair.ts";
+import { checkpointSide } from "../../src/engine/evaluation/sides.ts";
 import type { Located } from "../../src/engine/events.ts";
 import { type OpenForward, openForward } from "../../src/engine/forward/session.ts";
 import { readModelFolder } from "../../src/storage/model-folder.ts";
@@ -10,17 +10,24 @@ export async function locate(folder: string): Promise<Located> {
   return { folder, facts };
 }
 
-/** A folder's own tensors as a side. */
-export function storedSide({ folder, facts }: Located, name = "base"): NamedSide {
-  const tensors = tensorsByName(facts.weights);
-  const weights = [...tensors].map(([tensor, { file, begin, end, dtype, shape }]) => [
-    tensor,
-    { kind: "stored", tensor: { path: join(folder, file), offset: begin, bytes: end - begin, dtype, shape } },
-  ]);
-  return { side: { name, weights: Object.fromEntries(weights) }, config: facts.config, shapes: tensors };
+/** With a digest of every tensor, as planning an adapter needs. */
+export async function digested(located: Located): Promise<Located> {
+  return { ...located, facts: await finish(digestCheckpoint(located, { threads: 1 })) };
+}
+
+/** What an engine's generator returns. */
+export async function finish<T>(work: AsyncGenerator<unknown, T>): Promise<T> {
+  let step = await work.next();
+  while (!step.done) step = await work.next();
+  return step.value;
 }
 
 /** Opens sides in this process, as their own process does. */
 export async function openSides(sides: readonly NamedSide[], cacheBytes = 0): Promise<OpenForward> {
   return await openForward({ ...alignSides(sides), device: "onnx-cpu", threads: 2, cacheBytes });
+}
+
+/** A folder's own tensors as a side. */
+export function storedSide(located: Located): NamedSide {
+  return checkpointSide(located, "base");
 }

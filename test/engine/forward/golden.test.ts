@@ -2,8 +2,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { NamedSide } from "../../../src/engine/evaluation/pair.ts";
+import { candidateSide, checkpointSide, referenceSide } from "../../../src/engine/evaluation/sides.ts";
 import { rawNumbers } from "../../../src/engine/forward/raw.ts";
-import { locate, openSides, storedSide } from "../../support/forward.ts";
+import { digested, locate, openSides } from "../../support/forward.ts";
 import { type LoadedTensor, loadTensors } from "../../support/tensors.ts";
 
 /*
@@ -24,7 +25,7 @@ interface Found {
 
 const table: string[] = [];
 afterAll(() => {
-  console.log(["case                      base     adapter  merged   hidden", ...table].join("\n"));
+  console.log(["case                     base      adapter   merged    hidden states", ...table].join("\n"));
 });
 
 function isPadded(tensors: ReadonlyMap<string, LoadedTensor>): boolean {
@@ -79,16 +80,76 @@ function relative(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.sqrt(differences / squares);
 }
 
+/** A padded batch, each row alone without its padding. */
+async function comparePadded(
+  side: NamedSide,
+  tensors: ReadonlyMap<string, LoadedTensor>,
+  variant: string,
+): Promise<number> {
+  const [ids, mask] = ["input_ids", "attention_mask"].map((part) => tensors.get(`batch.${part}`)!) as [
+    LoadedTensor,
+    LoadedTensor,
+  ];
+  const want = tensors.get(`batch.${variant}logits`)!;
+  const [rows, length] = ids.shape as [number, number];
+  const open = await openSides([side]);
+  let worst = 0;
+  for (let row = 0; row < rows; row++) {
+    const isReal = (i: number) => mask.data[row * length + i] === 1;
+    const real = (ids.data as Int32Array).slice(row * length, (row + 1) * length).filter((_, i) => isReal(i));
+    const width = want.data.length / rows;
+    await rawNumbers(open.forward, real, {
+      hidden: false,
+      each: ({ name, data }) => {
+        if (name !== "logits") return;
+        const part = want.data.subarray(row * width, row * width + data.length);
+        worst = Math.max(worst, maxAbs(data, part));
+      },
+    });
+  }
+  await open.close();
+  return worst;
+}
+
 describe("a forward pass", () => {
-  it.each(cases)("gives the logits and hidden states of transformers: %s", async (name) => {
-    const folder = join(FORWARD, name);
-    const { base: path } = JSON.parse(readFileSync(join(folder, "case.json"), "utf8")) as { base: string };
+  it.each(cases)(
+    "gives the logits and hidden states of transformers, and of PEFT beside and merged into them: %s",
+    async (name) => {
+      const folder = join(FORWARD, name);
+      const { base: path } = JSON.parse(readFileSync(join(folder, "case.json"), "utf8")) as { base: string };
+      const tensors = loadTensors(join(folder, "logits.safetensors"));
+      const base = await locate(join(folder, path));
+      const adapter = { ...(await digested(await locate(join(folder, "adapter")))), weight: 1 };
+      const inputs = { base, sources: [adapter], choices: { weights: [1], tokenizer: null } };
+      const reference = referenceSide(inputs);
+      const sides = [
+        ["", checkpointSide(base)],
+        ["adapter.", reference],
+        ["merged.", candidateSide({ ...inputs, candidate: null, plan: reference.plan })],
+      ] as const;
+      const shown: string[] = [];
+      for (const [variant, side] of sides) {
+        const found = await compare(side, tensors, variant);
+        const logits = isPadded(tensors)
+          ? Math.max(found.logits, await comparePadded(side, tensors, variant))
+          : found.logits;
+        expect(logits, variant).toBeLessThanOrEqual(MAX_LOGIT);
+        expect(found.hidden, variant).toBeLessThanOrEqual(MAX_HIDDEN);
+        shown.push(logits.toExponential(1));
+        if (variant === "") shown.push(found.hidden.toExponential(1));
+      }
+      const [plain, hidden, beside, merged] = shown;
+      table.push(`${name.padEnd(24)} ${plain}   ${beside}   ${merged}   ${hidden}`);
+      expect(reference.forms.computed).toBe(0);
+    },
+  );
+
+  it("is the same from older spellings of a config", async () => {
+    const folder = join(FORWARD, "llama-rope-yarn");
+    const base = await locate(resolve(folder, "../../models/llama-rope-yarn-fp32"));
+    const config = JSON.parse(readFileSync(join(folder, "config_legacy.json"), "utf8"));
     const tensors = loadTensors(join(folder, "logits.safetensors"));
-    const base = await locate(join(folder, path));
-    const plain = await compare(storedSide(base), tensors, "");
-    table.push(`${name.padEnd(24)} ${plain.logits.toExponential(1)} ${plain.hidden.toExponential(1)}`);
-    expect(plain.logits).toBeLessThanOrEqual(MAX_LOGIT);
-    expect(plain.hidden).toBeLessThanOrEqual(MAX_HIDDEN);
-    expect(isPadded(tensors) || tensors.has("seq.1.input_ids")).toBe(true);
+    const { logits } = await compare({ ...checkpointSide(base), config }, tensors, "");
+    expect(logits).toBeLessThanOrEqual(MAX_LOGIT);
   });
 });
