@@ -1,7 +1,7 @@
 import { sameExpr } from "./adapters/rewrite.ts";
-import { tiedPair } from "./adapters/ties.ts";
+import { tiedPair, WHOLE_MODULE } from "./adapters/ties.ts";
 import { readModelFacts } from "./arch.ts";
-import { type UnmergedForm, withoutRounding } from "./branches.ts";
+import { asStored, type UnmergedForm, withoutRounding } from "./branches.ts";
 import { CONFIG_FILE, type LocatedTensor } from "./checkpoint.ts";
 import { type Change, conflictOf, weightedForm } from "./combined-tensor.ts";
 import type { Finding, Report } from "./errors.ts";
@@ -14,7 +14,7 @@ import type { ShapeLookup } from "./shapes.ts";
 
 /** One adapter with the plan of its own merge into the base, and its weight beside the others. */
 export interface PlannedSource {
-  readonly plan: Pick<MergePlan, "steps" | "files">;
+  readonly plan: Pick<MergePlan, "steps" | "files" | "touched">;
   readonly weight: number;
   /** What to call it in messages. */
   readonly label: string;
@@ -61,7 +61,9 @@ export function combineSources(request: CombinedRequest): Combined {
   const tied = pair?.stored === "no" ? { embedding: pair.embedding.name, head: pair.head } : null;
   const views = request.sources.map((source, number) => viewOf(source, number, tied));
   const names = new Set(views.flatMap(({ names }) => names));
-  const tensors = [...names].flatMap((tensor) => combineTensor(tensor, { views, request }, report) ?? []);
+  const tensors = [...names].flatMap(
+    (tensor) => combineTensor(tensor, { tied, views, request }, report) ?? [],
+  );
   return { tensors, edits: combineEdits(request.sources, report), problems };
 }
 
@@ -74,14 +76,16 @@ interface View {
   step(tensor: string): PlanStep | undefined;
   /** The step's value without rounding, its leaves numbered as the source is; null for a plain copy. */
   change(step: PlanStep): Expr | null;
+  /** Whether a module or a bias that was trained as a whole takes the tensor's place. */
+  replaces(step: PlanStep): boolean;
 }
 
-function viewOf(
-  { plan, weight, label }: PlannedSource,
-  number: number,
-  tied: { readonly embedding: string; readonly head: string } | null,
-): View {
+/** Names of a tied pair whose head is not stored. */
+type Tied = { readonly embedding: string; readonly head: string } | null;
+
+function viewOf({ plan, weight, label }: PlannedSource, number: number, tied: Tied): View {
   const steps = new Map(plan.steps.map((step) => [step.tensor, step]));
+  const kinds = new Map(plan.touched.map(({ tensor, change }) => [tensor, change]));
   return {
     label,
     weight,
@@ -93,25 +97,33 @@ function viewOf(
         leaf.op === "source" && number > 0 ? { ...leaf, source: number } : leaf,
       );
     },
+    // The adapter's copy of a base tensor, which PEFT saves beside factors, is no replacement: as a rule it is the same.
+    replaces: ({ tensor, expr }) =>
+      expr !== null && asStored(expr) !== null && WHOLE.has(kinds.get(tensor) ?? ""),
   };
 }
 
+const WHOLE: ReadonlySet<string> = new Set([WHOLE_MODULE, "bias"]);
+
 interface Context {
+  readonly tied: Tied;
   readonly views: readonly View[];
   readonly request: CombinedRequest;
 }
 
 /** @returns null for a tensor that the combined model lacks, or that has a problem (reported) */
-function combineTensor(tensor: string, { views, request }: Context, report: Report): CombinedTensor | null {
+function combineTensor(tensor: string, context: Context, report: Report): CombinedTensor | null {
+  const { tied, views, request } = context;
   const found = views.map((view) => ({ view, step: view.step(tensor) }));
   const steps = found.flatMap(({ step }) => step ?? []);
   const starts = [...new Set(steps.flatMap(({ input }) => input?.tensor ?? []))];
-  const [name = null] = starts;
+  const [name = tied?.head === tensor ? tied.embedding : null] = starts;
   const start = name === null ? null : startOf(name, request);
   const changes = found.flatMap(({ view, step }): Change[] => {
     const expr = step && view.change(step);
     if (!expr || (start && sameExpr(expr, start.expr))) return [];
-    return [{ expr, shape: step.shape, weight: view.weight, label: view.label }];
+    const { weight, label } = view;
+    return [{ expr, shape: step.shape, weight, label, replaces: view.replaces(step) }];
   });
   const lacking = found.find(({ step }) => !step)?.view.label;
   if (starts.length > 1 || (lacking !== undefined && start)) {

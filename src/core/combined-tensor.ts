@@ -17,6 +17,8 @@ export interface Change {
   readonly expr: Expr;
   readonly shape: readonly number[];
   readonly weight: number;
+  /** A module or a bias that was trained as a whole: it takes the place of what stood there. */
+  readonly replaces: boolean;
   /** What to call the source in messages. */
   readonly label: string;
 }
@@ -76,7 +78,7 @@ export function conflictOf({ tensor, start, changes }: Changed): Finding | null 
   }
   const [second] = more as [Change];
   if (other) return ambiguous(tensor, changes, `and ${other.label} gives it the shape [${other.shape}]`);
-  const whole = changes.find(({ expr }) => asStored(expr) !== null);
+  const whole = changes.find(({ replaces }) => replaces);
   if (whole) return ambiguous(tensor, changes, `and ${whole.label} replaces it as a whole`);
   const row = sharedRow(changes);
   return row === null

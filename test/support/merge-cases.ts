@@ -24,10 +24,15 @@ interface Case {
 
 const readCase = (name: string): Case => JSON.parse(readFileSync(join(CASES, name, "case.json"), "utf8"));
 
-/** Cases that are merged, not refused. */
-export const MERGED_CASES: readonly string[] = readdirSync(CASES, { withFileTypes: true })
-  .filter((entry) => entry.isDirectory() && readCase(entry.name).want.verdict !== "refuse")
+const NAMES = readdirSync(CASES, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
   .map(({ name }) => name);
+const verdictOf = (name: string) => readCase(name).want.verdict;
+
+/** Cases that are merged, not refused. */
+export const MERGED_CASES: readonly string[] = NAMES.filter((name) => verdictOf(name) !== "refuse");
+/** Of these, the ones whose merge is known byte for byte. */
+export const EQUAL_CASES: readonly string[] = MERGED_CASES.filter((name) => verdictOf(name) !== "close");
 
 /** A folder with the digests of its tensors, which a plan of tied embeddings compares. */
 export async function located(folder: string): Promise<Located> {

@@ -114,9 +114,34 @@ function countsOf(adapted: readonly { readonly kind: WeightForm["kind"] }[]): Re
   return { stored: count("stored"), branches: count("branches"), computed: count("computed") };
 }
 
+export interface CandidateInput {
+  readonly base: Located;
+  readonly sources: readonly (Located & { readonly weight: number })[];
+  /** A checkpoint of any tool's making; null: what the recipe would write. */
+  readonly candidate: Located | null;
+  /** Of the one source's merge; null with several. */
+  readonly plan: MergePlan | null;
+}
+
+/**
+ * The merged side: a checkpoint, or the recipe's result computed on the fly.
+ * @throws UNSUPPORTED_RECIPE where there is neither: several sources, or a weight, are merged by no recipe
+ */
+export function candidateSide({ base, sources, candidate, plan }: CandidateInput): DescribedSide {
+  if (candidate) return checkpointSide(candidate);
+  const [only, ...more] = sources;
+  if (plan && only?.weight === 1 && more.length === 0) return recipeSide(plan, base, sources);
+  throw new AppError(
+    "UNSUPPORTED_RECIPE",
+    `a recipe merges one adapter with the weight 1 (found ${sources.map(({ weight }) => weight).join(", ")}): name the checkpoint that is to be compared with base and adapters as the candidate.`,
+    { field: "candidate" },
+  );
+}
+
 /**
  * A checkpoint as it is stored; of one in 8-bit floats every weight is dequantised, one float32 product.
- * @throws NOT_A_CHECKPOINT for an adapter, QUANTISED_CHECKPOINT for other quantised weights, UNSUPPORTED_QUANTISATION
+ * @throws NOT_A_CHECKPOINT for an adapter, UNSUPPORTED_DTYPE for other quantised weights, UNSUPPORTED_QUANTISATION for
+ *   8-bit floats whose scales are not understood, BAD_CHECKPOINT for a name that stands in two files
  */
 export function checkpointSide(located: Located, name = "candidate"): DescribedSide {
   const { facts, folder } = located;
@@ -146,7 +171,7 @@ function requireReadable({ folder, facts }: Located): void {
   const { quantMethod } = readModelFacts(facts.config);
   if (quantMethod === null || isFloat8Base(facts, quantMethod)) return;
   throw new AppError(
-    "QUANTISED_CHECKPOINT",
+    "UNSUPPORTED_DTYPE",
     `${folder} is quantised (${quantMethod}): a forward pass reads F32, F16, BF16 and 8-bit floats with scales. Evaluate the full-precision checkpoint.`,
     { field: "quantization_config" },
   );
