@@ -73,6 +73,7 @@ type Reflect = (
   work: number,
 ) => void;
 type Pair = (target: number, f: number, x: number, g: number, y: number, count: number) => void;
+type Measure = (w: number, c: number, d: number, elements: number, out: number) => void;
 
 /** What the module in src/engine/wasm exports; positions are byte offsets into its memory. */
 export interface Exports {
@@ -157,6 +158,18 @@ export interface Exports {
   pairEmulated: Pair;
   pairUnfused: Pair;
   pairDoubles: Pair;
+  measureBf16: Measure;
+  measureF16: Measure;
+  measureF32: Measure;
+  distances: (
+    k: number,
+    c: number,
+    w: number,
+    elements: number,
+    out: number,
+    fraction: number,
+    least: number,
+  ) => void;
   relaxedMadd: (a: number, b: number, c: number) => number;
   emulatedMadd: (a: number, b: number, c: number) => number;
 }

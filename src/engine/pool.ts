@@ -5,6 +5,8 @@ import type { Finding } from "../core/errors.ts";
 import type { Expr } from "../core/expr.ts";
 import type { Recipe } from "../core/recipe.ts";
 import { Agenda } from "./agenda.ts";
+import type { ComparedTensor, CompareTask } from "./evaluation/tensor-comparer.ts";
+import type { WeightSample, WeightSampleTask } from "./evaluation/weight-sample.ts";
 import { compileKernels } from "./kernels.ts";
 import type { Nearness } from "./nearness.ts";
 import type { SampledTensor, SampleTask } from "./sample.ts";
@@ -109,6 +111,8 @@ export type Work = (
   | { readonly kind: "tensor"; readonly task: TensorTask }
   | { readonly kind: "copy"; readonly task: CopyTask }
   | { readonly kind: "sample"; readonly task: SampleTask }
+  | { readonly kind: "compare"; readonly task: CompareTask }
+  | { readonly kind: "weights"; readonly task: WeightSampleTask }
 ) & {
   /** Lower groups are begun first: so the shards of a checkpoint are finished one by one. Default 0. */
   readonly group?: number;
@@ -119,7 +123,10 @@ export type Work = (
 export type WorkResult =
   | { readonly kind: "tensor"; readonly result: TensorResult }
   | { readonly kind: "copy" }
-  | { readonly kind: "sample"; readonly result: SampledTensor };
+  | { readonly kind: "sample"; readonly result: SampledTensor }
+  | { readonly kind: "compare"; readonly result: ComparedTensor }
+  /** Null where even a few elements take too much to compute by themselves. */
+  | { readonly kind: "weights"; readonly result: WeightSample | null };
 
 export type WorkEvent =
   /** `bytes`: how many of the bytes of all works are done; the last one equals `workBytes`. */
@@ -384,5 +391,7 @@ class Pool {
 
 function weight(work: Work): number {
   if (work.kind === "tensor") return taskBytes([work.task]);
+  if (work.kind === "compare")
+    return (work.task.candidate?.bytes ?? 0) + (work.task.expected.input?.bytes ?? 0);
   return work.kind === "copy" ? work.task.bytes : 0;
 }

@@ -43,7 +43,7 @@ export function sampleTensor({ task, written }: SampleTask, files: OpenFiles): S
   // Two or more elements a byte: such tensors are only ever copied, and a piece need not begin at a byte.
   if (!Number.isInteger(width)) return result;
   for (const cuts of piecesOf(task.shape)) {
-    const { offset, elements } = place(task.shape, cuts);
+    const { offset, elements } = placeOf(task.shape, cuts);
     const actual = new Uint8Array(elements * width);
     readExact(files.reading(written.path), written.path, actual, written.offset + offset * width);
     const expected = task.program ? computed(task, cuts, files) : copied(task, { cuts, files });
@@ -79,14 +79,14 @@ function piecesOf(shape: readonly number[]): Cut[][] {
   });
 }
 
-/** One piece, `where` (0 … 1) along every axis that has to be cut. */
-function pieceAt(shape: readonly number[], where: number): Cut[] {
+/** One piece of at most `most` elements, `where` (0 … 1) along every axis that has to be cut. */
+export function pieceAt(shape: readonly number[], where: number, most = PIECE_ELEMENTS): Cut[] {
   const cuts: Cut[] = [];
   let left = elementCount(shape);
   for (const [axis, dim] of shape.entries()) {
-    if (left <= PIECE_ELEMENTS) break;
+    if (left <= most) break;
     const below = left / dim;
-    const length = Math.min(dim, Math.max(1, Math.floor(PIECE_ELEMENTS / below)));
+    const length = Math.min(dim, Math.max(1, Math.floor(most / below)));
     const start = Math.round(where * (dim - length));
     if (length < dim) cuts.push({ axis, start, stop: start + length });
     left = below * length;
@@ -95,7 +95,10 @@ function pieceAt(shape: readonly number[], where: number): Cut[] {
 }
 
 /** Where the piece begins in the tensor, and how many elements it has; they are neighbours. */
-function place(shape: readonly number[], cuts: readonly Cut[]): { offset: number; elements: number } {
+export function placeOf(
+  shape: readonly number[],
+  cuts: readonly Cut[],
+): { offset: number; elements: number } {
   let offset = 0;
   let elements = elementCount(shape);
   for (const { axis, start, stop } of cuts) {
@@ -106,7 +109,7 @@ function place(shape: readonly number[], cuts: readonly Cut[]): { offset: number
 }
 
 /** The piece by its expression; null where that takes too much. */
-function computed(task: TensorTask, cuts: readonly Cut[], files: OpenFiles): Float64Array | null {
+export function computed(task: TensorTask, cuts: readonly Cut[], files: OpenFiles): Float64Array | null {
   const { expr, leaves, numerics } = task.program!;
   const stored = new Map([...leaves, ...(task.input ? [task.input] : [])].map((leaf) => [leaf.key, leaf]));
   const find = (leaf: Leaf) => stored.get(leafKey(leaf))!;
@@ -122,7 +125,7 @@ function computed(task: TensorTask, cuts: readonly Cut[], files: OpenFiles): Flo
 
 function copied(task: TensorTask, of: { cuts: readonly Cut[]; files: OpenFiles }): Uint8Array {
   const input = task.input!;
-  const { offset, elements } = place(task.shape, of.cuts);
+  const { offset, elements } = placeOf(task.shape, of.cuts);
   const width = DTYPE_BITS[task.dtype] / 8;
   const bytes = new Uint8Array(elements * width);
   readExact(of.files.reading(input.path), input.path, bytes, input.offset + offset * width);

@@ -1,6 +1,8 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { DTYPE_BITS } from "../core/dtype.ts";
 import { copyWhole, diskOfSize, OpenFiles, readExact } from "../storage/tensor-io.ts";
+import { TensorComparer } from "./evaluation/tensor-comparer.ts";
+import { sampleWeights } from "./evaluation/weight-sample.ts";
 import { Kernels } from "./kernels.ts";
 import { NearnessMeter } from "./nearness.ts";
 import type {
@@ -40,14 +42,17 @@ const others = new OpenFiles();
 /** Of the task at hand. */
 let meter: NearnessMeter | null = null;
 
+const checkStopped = () => {
+  if (Atomics.load(stop, 0) !== 0) throw new Stopped();
+};
+const advance = (bytes: number) => {
+  unreported += bytes;
+  if (performance.now() - reportedAt >= REPORT_EVERY) report();
+};
+
 const runner = new TensorRunner(new Kernels(setup.module, { emulateFma: setup.emulateFma }), {
-  checkStopped: () => {
-    if (Atomics.load(stop, 0) !== 0) throw new Stopped();
-  },
-  advance: (bytes) => {
-    unreported += bytes;
-    if (performance.now() - reportedAt >= REPORT_EVERY) report();
-  },
+  checkStopped,
+  advance,
   wrote: () => {
     if (setup.failpoint === "mid-tensor") process.kill(process.pid, "SIGKILL");
   },
@@ -60,6 +65,9 @@ const runner = new TensorRunner(new Kernels(setup.module, { emulateFma: setup.em
     meter.compare(bytes, found, (at * 8) / DTYPE_BITS[task.dtype]);
   },
 });
+
+/** Made for the first comparison: its memory is not needed by merges. */
+let comparer: TensorComparer | null = null;
 
 function runTask(task: TensorTask): TensorResult {
   meter = null;
@@ -77,12 +85,18 @@ function perform(work: Work): WorkResult {
       return { kind: "copy" };
     case "sample":
       return { kind: "sample", result: sampleTensor(work.task, others) };
+    case "compare":
+      comparer ??= new TensorComparer(setup.module, { checkStopped, advance, emulateFma: setup.emulateFma });
+      return { kind: "compare", result: comparer.run(work.task) };
+    case "weights":
+      return { kind: "weights", result: sampleWeights(work.task, others) };
   }
 }
 
 function finish(): void {
   report();
   runner.close();
+  comparer?.close();
   others.closeAll();
   send({ type: "closed", timings: runner.timings });
   parentPort!.close();

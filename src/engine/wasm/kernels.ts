@@ -1,5 +1,6 @@
 // AssemblyScript entry: everything src/engine/kernels.ts may call. Pointers are byte offsets into the imported memory.
 
+import { distances, measure } from "./distance";
 import { binary, relu, roundThrough } from "./elements";
 import { accumulateDoubles, multiplyDoubles, packDoubles, roundDouble, widenDouble } from "./exact";
 import { fma4 } from "./fma";
@@ -220,6 +221,12 @@ export function roundDoubleF16(src: usize, dst: usize, n: usize): void { roundDo
 export function widenDoubleF32(src: usize, dst: usize, n: usize): void { widenDouble<f32>(src, dst, n); }
 export function roundDoubleF32(src: usize, dst: usize, n: usize): void { roundDouble<f32>(src, dst, n); }
 export { multiplyDoubles, packDoubles };
+
+// Stored weights against what they should be.
+export function measureBf16(w: usize, c: usize, d: usize, n: usize, out: usize): void { measure<u16>(w, c, d, n, out); }
+export function measureF16(w: usize, c: usize, d: usize, n: usize, out: usize): void { measure<i16>(w, c, d, n, out); }
+export function measureF32(w: usize, c: usize, d: usize, n: usize, out: usize): void { measure<f32>(w, c, d, n, out); }
+export { distances };
 
 /** a·b + c as this machine's relaxed_madd computes it; arguments, so that no compiler folds it. */
 export function relaxedMadd(a: f32, b: f32, c: f32): f32 {

@@ -1,0 +1,130 @@
+import { bitsToNumber, roundToBits } from "../numerics.ts";
+import type { TouchedTensor, WeightSample } from "./retention.ts";
+import { figure } from "./wording.ts";
+
+/** What a stored change could be instead of the exact one. */
+export interface Hypothesis {
+  readonly code:
+    | "ALPHA_IGNORED"
+    | "SCALE_APPLIED_TWICE"
+    | "SIGN_FLIPPED"
+    | "MERGED_TWICE"
+    | "SCALE_WRONG"
+    | "MODULES_SWAPPED"
+    | "FACTORS_TRANSPOSED"
+    | "PRECISION_LOST";
+  /** The factor on the change, for people; or the tensor whose change it is. */
+  readonly detail: string;
+}
+
+/**
+ * Whether the stored elements of a sample are W + factor·Δ rounded into the stored type, as far as that can be told. Two
+ * things must agree: how much of the change is in them (the projection on Δ, which rounding shifts in a way that is
+ * worked out by rounding), and how far they are from W + factor·Δ (no further than rounding brings them).
+ */
+export function isChange(
+  { weights, stored, dtype }: WeightSample,
+  delta: Float32Array,
+  { factor = 1, grid = dtype }: { readonly factor?: number; readonly grid?: WeightSample["dtype"] } = {},
+): boolean {
+  const sums = { size: 0, together: 0, expected: 0, error: 0, least: 0 };
+  for (const [i, change] of delta.entries()) {
+    const weight = weights[i]!;
+    const value = weight + factor * change;
+    const right = bitsToNumber(grid, roundToBits(grid, value));
+    const found = stored[i]!;
+    if (!Number.isFinite(found)) continue;
+    sums.size += change * change;
+    sums.together += (found - weight) * change;
+    sums.expected += (right - weight) * change;
+    sums.error += (found - value) ** 2;
+    sums.least += (right - value) ** 2;
+  }
+  if (sums.size === 0) return false;
+  const noise = Math.sqrt(sums.least / sums.size);
+  const projections = Math.abs(sums.together - sums.expected) / sums.size;
+  const close = projections <= CLOSE * Math.abs(factor) + (CERTAINTY * noise) / Math.sqrt(delta.length);
+  return close && Math.sqrt(sums.error / sums.size) <= SLACK * noise + CLOSE * Math.abs(factor);
+}
+
+/** How far, relative to a change, another arithmetic may take it. */
+const CLOSE = 0.03;
+/** Standard errors of a projection that are no evidence. */
+const CERTAINTY = 5;
+/** How much more than rounding once may be lost by rounding twice. */
+const SLACK = 1.4;
+
+/** Smallest distance of a factor from 1 that is one. */
+const DISTINCT = 0.05;
+
+/**
+ * What the stored change of one tensor is, if it is not the exact one: the exact change times another number, its
+ * transpose, or the change of another tensor of the same shape. `null` where nothing fits, or it is the exact change
+ * after all.
+ * @param others samples of other tensors at the same places
+ */
+export function whatItIs(
+  found: TouchedTensor,
+  sample: WeightSample,
+  others: readonly WeightSample[],
+): Hypothesis | null {
+  if (isChange(sample, sample.delta)) return null;
+  const fits = ({ factor }: Factor) =>
+    Math.abs(factor - 1) > DISTINCT && isChange(sample, sample.delta, { factor });
+  // Where several fit within their tolerances, the nearest is meant.
+  const measured = ownProjection(found) ?? 1;
+  const distance = ({ factor }: Factor) => Math.abs(factor - measured);
+  const [named] = namedFactors(found)
+    .filter(fits)
+    .sort((a, b) => distance(a) - distance(b));
+  if (named) return { code: named.code, detail: named.detail };
+  const own: Factor = { code: "SCALE_WRONG", factor: measured, detail: figure(measured) };
+  if (fits(own)) return { code: own.code, detail: own.detail };
+  if (sample.transposed && isChange(sample, sample.transposed)) {
+    return { code: "FACTORS_TRANSPOSED", detail: "" };
+  }
+  const swapped = others.filter((other) => isChange(sample, other.delta));
+  if (swapped.length === 1) return { code: "MODULES_SWAPPED", detail: swapped[0]!.tensor };
+  // Ambiguous: changes that are alike cannot be told apart.
+  if (swapped.length > 1) return null;
+  return lostPrecision(sample);
+}
+
+interface Factor {
+  readonly code: Hypothesis["code"];
+  readonly factor: number;
+  readonly detail: string;
+}
+
+function namedFactors(found: TouchedTensor): Factor[] {
+  const { scale, rank } = found;
+  const factors: Factor[] = [];
+  if (scale !== null && scale !== 0) {
+    factors.push({ code: "ALPHA_IGNORED", factor: 1 / scale, detail: `1/${figure(scale)}` });
+    factors.push({ code: "SCALE_APPLIED_TWICE", factor: scale, detail: figure(scale) });
+  }
+  factors.push({ code: "SIGN_FLIPPED", factor: -1, detail: "−1" });
+  factors.push({ code: "MERGED_TWICE", factor: 2, detail: "2" });
+  if (scale !== null && rank !== null && rank > 1) {
+    const root = Math.sqrt(rank);
+    const as = (of: number, what: string): Factor => ({ code: "SCALE_WRONG", factor: of, detail: what });
+    factors.push(as(1 / root, `${figure(1 / root)}, as if rsLoRA's α/√r were α/r`));
+    factors.push(as(root, `${figure(root)}, as if α/r were rsLoRA's α/√r`));
+  }
+  return factors;
+}
+
+/** The projection of the whole tensor, less what rounding does to it. */
+function ownProjection({ sums }: TouchedTensor): number | null {
+  if (!sums || sums.delta === 0 || sums.rightTogether <= 0) return null;
+  const projection = sums.together / sums.rightTogether;
+  return Math.abs(projection) > DISTINCT ? projection : null;
+}
+
+/** The exact change, but rounded to a coarser type before it was stored in a finer one. */
+function lostPrecision(sample: WeightSample): Hypothesis | null {
+  const coarser =
+    sample.dtype === "F32" ? (["F16", "BF16"] as const) : sample.dtype === "F16" ? (["BF16"] as const) : [];
+  const grid = coarser.find((type) => isChange(sample, sample.delta, { grid: type }));
+  return grid === undefined ? null : { code: "PRECISION_LOST", detail: grid };
+}
