@@ -1,7 +1,5 @@
 import type { EvaluationReport, Metric } from "./report.ts";
-
-/** How a number is written: a share in percent, or as it is. */
-export type NumberForm = "figure" | "share";
+import type { NumberForm } from "./wording.ts";
 
 export interface NamedNumber {
   /** Stable; the gate's name of a threshold where it has one. */

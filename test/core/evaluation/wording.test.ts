@@ -41,7 +41,9 @@ describe("numbers for people", () => {
     [1.1e-5, 1.3e-7, "1.10e-5 ± 0.01e-5"],
     [2e-6, 5e-5, "2.0e-6 ± 50.0e-6"],
     [0, 3e-6, "0.0e-6 ± 3.0e-6"],
-    [0.99532, 0.00042, "0.9953 ± 4e-4"],
+    [0.99532, 0.00042, "0.9953 ± 0.0004"],
+    [1.00009, 0.00006, "1.00009 ± 0.00006"],
+    [120, 0.4, "120 ± 0.4"],
     [8.4123, 0.314, "8.412 ± 0.3"],
     [1.5e-5, 0, "1.5e-5"],
     [1.5e-5, null, "1.5e-5"],
@@ -62,13 +64,22 @@ describe("numbers for people", () => {
     expect(percent(share)).toBe(text);
   });
 
+  it.each([
+    [1.0000005, 1.0002, "figure", "1 to 1.0002"],
+    [7.82312, 9.0941, "figure", "7.823 to 9.094"],
+    [-1.12e-5, 8.46e-6, "figure", "-1.12e-5 to 8.46e-6"],
+    [0.9971, 0.9988, "share", "99.71 % to 99.88 %"],
+    [0.99971, 0.99977, "share", "99.971 % to 99.977 %"],
+    [1, 1, "share", "100 % to 100 %"],
+  ] as const)("tell the ends of an interval apart: %d and %d", (from, to, form, text) => {
+    expect(intervalText({ value: from, standardError: 1, interval: [from, to] }, form)).toBe(text);
+  });
+
   it("have separators, plurals and intervals", () => {
     expect([grouped(7), grouped(1234), grouped(1_234_567)]).toEqual(["7", "1,234", "1,234,567"]);
     expect([counted(1, "document"), counted(2000, "document")]).toEqual(["1 document", "2,000 documents"]);
     expect(percentWithError(metric(0.9981, 0.0004))).toBe("99.81 % ± 0.04 %");
-    expect(intervalText({ value: 1, standardError: 1, interval: [0.5, 1] }, (x) => percent(x))).toBe(
-      "50 % to 100 %",
-    );
-    expect(intervalText(metric(1, null), percent)).toBe("–");
+    expect(intervalText({ value: 1, standardError: 1, interval: [0.5, 1] }, "share")).toBe("50 % to 100 %");
+    expect(intervalText(metric(1, null), "share")).toBe("–");
   });
 });
