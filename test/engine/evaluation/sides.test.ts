@@ -84,4 +84,44 @@ describe("a checkpoint's side", () => {
     );
     expect(new Set(Object.values(side.weights).map(({ kind }) => kind))).toEqual(new Set(["stored"]));
   });
+
+  it("is refused for an adapter, and for weights that a forward pass cannot read", async () => {
+    const { base, adapter } = await planCase("llama-linear-r16");
+    const config = { ...base.facts.config, quantization_config: { quant_method: "gptq" } };
+    const quantised = { ...base, facts: { ...base.facts, config } };
+    expect(() => checkpointSide(adapter)).toThrow(/is an adapter, not a checkpoint/);
+    expect(() => checkpointSide(quantised)).toThrow(/is quantised \(gptq\)/);
+  });
+});
+
+describe("an adapter that repeats layers", () => {
+  const replicated = async () => {
+    const { base, adapter } = await planCase("llama-qv-r8");
+    const config = {
+      ...adapter.facts.config,
+      layers_to_transform: [0, 1],
+      layer_replication: [
+        [0, 2],
+        [0, 1],
+      ],
+    };
+    return { base, adapter, repeated: { ...adapter, facts: { ...adapter.facts, config }, weight: 1 } };
+  };
+  const choices = { weights: [1], tokenizer: null } as const;
+
+  it("makes a deeper model, whose layers start from the base's", async () => {
+    const { base, repeated } = await replicated();
+    const { side, config, shapes } = referenceSide({ base, sources: [repeated], choices });
+    expect(config.num_hidden_layers).toBe(3);
+    expect(readModelSpec(config, shapes).layers).toHaveLength(3);
+    const [first, third] = [0, 2].map((layer) => side.weights[`model.layers.${layer}.mlp.up_proj.weight`]);
+    expect(third).toEqual(first);
+    expect(side.weights["model.layers.0.self_attn.q_proj.weight"]!.kind).toBe("branches");
+  });
+
+  it("cannot stand beside one that does not", async () => {
+    const { base, adapter, repeated } = await replicated();
+    const sources = [repeated, { ...adapter, weight: 1 }];
+    expect(() => referenceSide({ base, sources, choices })).toThrow(/make different models of the base/);
+  });
 });
