@@ -52,7 +52,7 @@ export async function* evaluate(
   const device = onnxDevice(inputs.options.device);
   if (device !== "onnx-cpu") await requireDevice(device);
   const clock = new Clock();
-  const reference = referenceSide({ base, sources, choices });
+  const reference = referenceSide({ base, sources, choices, labels: inputs.labels });
   const weighed = yield* clock.time("weights", compareWeights(weightsInput(inputs, reference.plan), options));
   const ready = await readyToRun(inputs, reference);
   const levels =
