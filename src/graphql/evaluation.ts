@@ -257,7 +257,7 @@ export const Evaluation = builder.prismaNode("Evaluation", {
     reportPath: t.string({
       nullable: true,
       description:
-        "Where this server has the report: a page with `.html` after it, JSON with `.json`; null until there is one.",
+        "Where this server has the report: a page with `.html` after it, JSON with `.json`, Markdown for a model card with `.md`; null until there is one.",
       select: { verdict: true },
       resolve: ({ id, verdict }) => (verdict === null ? null : reportPath(id)),
     }),

@@ -3,8 +3,7 @@ import { printSchema } from "graphql";
 import { printedReportSchema } from "../core/evaluation/schema.ts";
 import { schema } from "./schema.ts";
 
-const FILE = new URL("../../schema.graphql", import.meta.url);
-const REPORT_FILE = new URL("../../evaluation.schema.json", import.meta.url);
+const ROOT = new URL("../../", import.meta.url);
 
 /** schema.graphql: what reviewers and clients read. */
 export function printed(): string {
@@ -12,6 +11,6 @@ export function printed(): string {
 }
 
 if (import.meta.main) {
-  await writeFile(FILE, printed());
-  await writeFile(REPORT_FILE, printedReportSchema());
+  await writeFile(new URL("schema.graphql", ROOT), printed());
+  await writeFile(new URL("evaluation.schema.json", ROOT), printedReportSchema());
 }

@@ -81,7 +81,7 @@ const TYPES: Readonly<Record<string, string>> = {
 
 function typeOf({ code, reasons }: AppError): string {
   if (reasons?.length === 1 && code === "DIGEST_MISMATCH") return "BaseDigestMismatch";
-  if (reasons?.length) return "PlanRefused";
+  if (reasons?.length && code !== "BAD_GATE") return "PlanRefused";
   return TYPES[code] ?? "InvalidInput";
 }
 

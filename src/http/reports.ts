@@ -1,4 +1,5 @@
 import { renderHtml } from "../core/evaluation/html.ts";
+import { renderMarkdown } from "../core/evaluation/markdown.ts";
 import type { EvaluationReport } from "../core/evaluation/report.ts";
 import { evaluationRow } from "../graphql/evaluation.ts";
 import { notFound, type RegistryContext } from "../registry/context.ts";
@@ -6,7 +7,7 @@ import { readReport } from "../registry/evaluation-reports.ts";
 import { type Exchange, methodNotAllowed } from "./answer.ts";
 import { identify } from "./identity.ts";
 
-const PATH = /^\/evaluations\/([\w-]{1,200})\/report\.(html|json)$/;
+const PATH = /^\/evaluations\/([\w-]{1,200})\/report\.(html|json|md)$/;
 
 /**
  * The page holds its style and its plots itself and runs nothing, so that is all it is allowed: no script, no request,
@@ -16,7 +17,7 @@ const PAGE_POLICY =
   "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; " +
   "frame-ancestors 'none'; sandbox";
 
-type Form = "html" | "json";
+type Form = "html" | "json" | "md";
 
 const FORMS: Readonly<Record<Form, { type: string; write: (report: EvaluationReport) => string }>> = {
   html: { type: "text/html; charset=utf-8", write: renderHtml },
@@ -24,6 +25,7 @@ const FORMS: Readonly<Record<Form, { type: string; write: (report: EvaluationRep
     type: "application/json; charset=utf-8",
     write: (report) => `${JSON.stringify(report, null, 2)}\n`,
   },
+  md: { type: "text/markdown; charset=utf-8", write: renderMarkdown },
 };
 
 /** Which report a path asks for, and in which form; null for other paths. */
@@ -33,7 +35,7 @@ export function reportPath(pathname: string): { readonly id: string; readonly fo
 }
 
 /**
- * `/evaluations/<id>/report.html` and `.json`, with the id as the API writes it, for those who may see the
+ * `/evaluations/<id>/report.html`, `.json` and `.md`, with the id as the API writes it, for those who may see the
  * evaluation. Throws NOT_FOUND, NO_REPORT.
  */
 export async function handleReport(

@@ -2,12 +2,20 @@ import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import type { JobKind, ModelKind, Visibility } from "../../prisma/client/client.ts";
 import { type CheckpointFacts, checkpointDigests } from "../../src/core/checkpoint.ts";
+import type { EvaluationReport } from "../../src/core/evaluation/report.ts";
+import type { Unjudged } from "../../src/core/evaluation/verdict.ts";
 import type { Digest } from "../../src/core/identity.ts";
 import type { CheckReport } from "../../src/core/parity.ts";
 import type { Role, Viewer } from "../../src/core/permissions.ts";
 import { ensureAdmin } from "../../src/registry/accounts.ts";
-import type { StoredVersion, StoreResult } from "../../src/registry/checkpoints.ts";
+import type { LoadedVersion, StoredVersion, StoreResult } from "../../src/registry/checkpoints.ts";
 import type { RegistryContext, ViewerContext } from "../../src/registry/context.ts";
+import {
+  type EvaluationRequest,
+  loadEvaluationWork,
+  recordEvaluation,
+  startEvaluation,
+} from "../../src/registry/evaluations.ts";
 import type { Claim } from "../../src/registry/events.ts";
 import { claimJob } from "../../src/registry/jobs.ts";
 import { loadMergeWork, type MergeRequest, recordMerge, startMerge } from "../../src/registry/merges.ts";
@@ -15,6 +23,7 @@ import { recordImport, startImport } from "../../src/registry/models.ts";
 import { loadViewer } from "../../src/registry/visibility.ts";
 import { readCheckpoint } from "../../src/storage/checkpoint.ts";
 import type { TestDatabase } from "./db.ts";
+import { exampleReport, exampleUnjudged } from "./example-report.ts";
 
 const DEMO = fileURLToPath(new URL("../fixtures/demo", import.meta.url));
 export const PASSED: CheckReport = { verdict: "PASSED", checks: [], warnings: [] };
@@ -62,6 +71,11 @@ export interface Seed {
   claim(jobId: string): Promise<Claim>;
   imported(input: SeedImport): Promise<StoredVersion>;
   merged(input: MergeRequest, salt?: string): Promise<StoreResult & { mergeId: string; jobId: string }>;
+  /** An evaluation with a report; what is given replaces the whole field of the example. */
+  evaluated(
+    input: EvaluationRequest,
+    changes?: Partial<Unjudged>,
+  ): Promise<{ evaluationId: string; jobId: string }>;
 }
 
 export async function seed(test: TestDatabase): Promise<Seed> {
@@ -98,6 +112,12 @@ export async function seed(test: TestDatabase): Promise<Seed> {
     });
     return { ...stored, mergeId, jobId: job.id };
   };
+  const evaluated: Seed["evaluated"] = async (request, changes = {}) => {
+    const { job, evaluationId } = await startEvaluation(admin, request);
+    const report = await reportOf(test, evaluationId, changes);
+    await recordEvaluation(worker, await claim(job.id), report);
+    return { evaluationId, jobId: job.id };
+  };
   return {
     admin,
     worker,
@@ -105,6 +125,7 @@ export async function seed(test: TestDatabase): Promise<Seed> {
     claim,
     imported,
     merged,
+    evaluated,
     account: async (name, roles) => {
       const account = await test.db.account.create({ data: { name } });
       for (const [namespace, role] of Object.entries(roles)) {
@@ -115,6 +136,34 @@ export async function seed(test: TestDatabase): Promise<Seed> {
       return as(await loadViewer(test.db, account.id));
     },
   };
+}
+
+/** The example report as one of these very bytes under this gate. */
+export async function reportOf(
+  test: TestDatabase,
+  evaluationId: string,
+  changes: Partial<Unjudged> = {},
+): Promise<EvaluationReport> {
+  const { base, sources, candidate, gate, evaluation } = await loadEvaluationWork(test.db, evaluationId);
+  const named = ({ label, digest, weightsDigest }: LoadedVersion) => ({
+    label,
+    version: digest,
+    weights: weightsDigest,
+  });
+  const { reference, ...example } = exampleUnjudged();
+  return exampleReport({
+    reference: {
+      ...reference,
+      base: named(base),
+      sources: sources.map((source) => ({ ...named(source), weight: source.weight })),
+    },
+    candidate: candidate
+      ? { ...named(candidate), kind: "checkpoint", dtype: "BF16" }
+      : { ...example.candidate, label: "the recipe's result", kind: "recipe" },
+    gate,
+    gateDigest: evaluation.gateDigest as Digest,
+    ...changes,
+  });
 }
 
 export type { JobKind };
