@@ -98,6 +98,9 @@ function gemma(source: Source, sizes: Sizes, choices: GemmaChoices): ModelSpec {
   const bias = fields.flag("attention_bias", false);
   const scale = fields.number("query_pre_attn_scalar", 256) ** -0.5;
   const softcap = fields.maybeNumber("attn_logit_softcapping", choices.softcaps.attention);
+  if (choices.softcaps.attention === null && softcap !== null) {
+    throw fields.refused("attn_logit_softcapping", "transformers does not apply it to Gemma 3, others may");
+  }
   const headCap = fields.maybeNumber("final_logit_softcapping", choices.softcaps.head);
   return decoderOf(source, {
     sizes,

@@ -42,9 +42,11 @@ export const gptNeox: Family = {
       bias: fields.flag("attention_bias", true),
       parallel: fields.flag("use_parallel_residual", true),
     };
+    // Its name in memory since transformers 5, where a file was written without renaming.
+    const renamed = !tensors.has("embed_out.weight") && tensors.has("lm_head.weight");
     const pair = tiedTensors(source, {
       embedding: `${tensors.prefix}embed_in.weight`,
-      head: `${tensors.headPrefix}embed_out.weight`,
+      head: renamed ? "lm_head.weight" : "embed_out.weight",
       hidden,
       tied: fields.flag("tie_word_embeddings", false),
     });

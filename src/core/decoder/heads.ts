@@ -24,7 +24,10 @@ export function tiedTensors(
       "BAD_CHECKPOINT",
       `The checkpoint has no tensor ${names.head}, and ${why}: transformers would fill the head with random numbers. ` +
         "Restore the tensor, or set tie_word_embeddings to true where head and embedding are one.",
-      { field: "tie_word_embeddings", details: { tensor: names.head } },
+      {
+        field: "tie_word_embeddings",
+        details: { tensor: names.head, expected: `[any, ${names.hidden}]` },
+      },
     );
   }
   const weight = tensors.has(names.head) ? tensors.take(names.head, shape) : embedding;

@@ -70,18 +70,18 @@ export class Tensors {
   /** The name itself, once the tensor is there with a fitting shape and a float type. */
   take(name: string, shape: readonly Size[]): string {
     const found = this.#declared.get(name);
+    const expected = `[${shape.map((n) => n ?? "any").join(", ")}]`;
     if (!found) {
       throw new AppError(
         "BAD_CHECKPOINT",
         `The checkpoint has no tensor ${name}, which config.json asks for (model_type "${this.#family}"). ` +
           "Check that all of its files are there, and that config.json belongs to them.",
-        { details: { tensor: name } },
+        { details: { tensor: name, expected } },
       );
     }
     const fits =
       found.shape.length === shape.length && shape.every((n, i) => n === null || n === found.shape[i]);
     if (!fits) {
-      const expected = `[${shape.map((n) => n ?? "any").join(", ")}]`;
       const actual = `[${found.shape.join(", ")}]`;
       throw new AppError(
         "BAD_CHECKPOINT",
