@@ -31,9 +31,9 @@ export interface ReferenceSide extends DescribedSide {
   readonly forms: Readonly<Record<WeightForm["kind"], number>>;
   /** The same for people. */
   readonly note: string;
-  /** What merging the one source would do; null with several. */
+  /** The merge that the reference stands for; null for several sources or a weight, which no recipe merges yet. */
   readonly plan: MergePlan | null;
-  /** The same for each source alone. */
+  /** Of each source alone, at the weight 1. */
   readonly plans: readonly MergePlan[];
 }
 
@@ -81,7 +81,7 @@ export function referenceSide(input: ReferenceInput): ReferenceSide {
     ...described("reference", weights, editedObject(config, combined.edits)),
     forms: countsOf(adapted),
     note: noteOf(adapted, { plans, eight }),
-    plan: plans.length === 1 ? plans[0]! : null,
+    plan: plans.length === 1 && sources[0]!.weight === 1 ? plans[0]! : null,
     plans,
   };
 }
@@ -119,7 +119,7 @@ export interface CandidateInput {
   readonly sources: readonly (Located & { readonly weight: number })[];
   /** A checkpoint of any tool's making; null: what the recipe would write. */
   readonly candidate: Located | null;
-  /** Of the one source's merge; null with several. */
+  /** The reference's. */
   readonly plan: MergePlan | null;
 }
 
@@ -129,8 +129,7 @@ export interface CandidateInput {
  */
 export function candidateSide({ base, sources, candidate, plan }: CandidateInput): DescribedSide {
   if (candidate) return checkpointSide(candidate);
-  const [only, ...more] = sources;
-  if (plan && only?.weight === 1 && more.length === 0) return recipeSide(plan, base, sources);
+  if (plan) return recipeSide(plan, base, sources);
   throw new AppError(
     "UNSUPPORTED_RECIPE",
     `a recipe merges one adapter with the weight 1 (found ${sources.map(({ weight }) => weight).join(", ")}): name the checkpoint that is to be compared with base and adapters as the candidate.`,
