@@ -20,16 +20,12 @@ export function notMeasured(report: Omit<EvaluationReport, "verdict" | "reasons"
       "level",
       "Level 1 (weights) was not measured: the candidate's structure is not the one that was meant.",
     );
-  } else if (weights.maxUlp === null && weights.touched > 0) {
-    const why =
-      report.recipeDigest === null
-        ? "several adapters together have no canonical merge"
-        : "no touched tensor has a canonical value";
-    add(
-      1,
-      report.recipeDigest === null ? "number" : "level",
-      `The distance from the canonical values was not measured: ${why}.`,
-    );
+  } else if (weights.touched > 0 && weights.tensors.every(({ differing }) => differing === null)) {
+    const several = report.reference.sources.length > 1;
+    const why = several
+      ? "several adapters together have no canonical merge"
+      : "no touched tensor has a canonical value";
+    add(1, several ? "number" : "level", `The distance from the canonical values was not measured: ${why}.`);
   }
   if (!logits) {
     add(2, "level", `Level 2 (logits) was not measured: ${report.logitsSkipped ?? "no reason was given"}`);
@@ -40,7 +36,9 @@ export function notMeasured(report: Omit<EvaluationReport, "verdict" | "reasons"
       add(2, "number", "Perplexity and Δp were not measured: a classifier predicts no next token.");
     if (logits.layers.length === 0) add(2, "number", "The error of each layer was not measured.");
   }
-  if (!text) add(3, "level", "Level 3 (text) was not measured: no prompts were continued.");
-  if (!tasks) add(4, "level", "Level 4 (tasks) was not measured: no labelled set was given.");
+  // Neither is run without level 2, and a classifier writes nothing.
+  const idle = !logits ? "the models were not run" : logits.perplexity ? null : "a classifier writes no text";
+  if (!text) add(3, "level", `Level 3 (text) was not measured: ${idle ?? "no prompts were given"}.`);
+  if (!tasks) add(4, "level", `Level 4 (tasks) was not measured: ${idle ?? "no labelled set was given"}.`);
   return found;
 }

@@ -42,11 +42,12 @@ export function judge(
   return open.length > 0 ? { verdict: "INCONCLUSIVE", reasons: open } : { verdict: "PASSED", reasons: [] };
 }
 
-/** Failed checks that no diagnosed reason speaks of already. */
+/** Failed checks that no diagnosed reason speaks of already: a check may tell the messages of its reasons. */
 function failedChecks(report: Unjudged, diagnosed: readonly Reason[]): Reason[] {
-  const told = new Set(diagnosed.flatMap((reason) => [reason.subject, reason.message]));
+  const isTold = (name: string, detail: string) =>
+    diagnosed.some(({ subject, message }) => subject === name || detail.includes(message));
   return report.checks
-    .filter((check) => !check.passed && !told.has(check.name) && !told.has(check.detail))
+    .filter((check) => !check.passed && !isTold(check.name, check.detail))
     .map((check) => ({
       code: "CHECK_FAILED",
       level: check.level,
@@ -213,8 +214,7 @@ function judgeTasks({ tasks }: Unjudged, { accuracyDrop }: Thresholds): Judgemen
 /** Levels that the gate needs for PASSED and that nobody measured. */
 function unmeasuredLevels(report: Unjudged, thresholds: Thresholds): Reason[] {
   const needed = new Set<number>(report.gate.requires);
-  // Several adapters together have no canonical value to be near to.
-  if (thresholds.maxUlp !== null && report.recipeDigest !== null) needed.add(1);
+  if (thresholds.maxUlp !== null) needed.add(1);
   const reasons = notMeasured(report)
     .filter(({ level, part }) => needed.has(level) && part === "level")
     .map(

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseGate } from "../../../src/core/evaluation/gates.ts";
+import { notMeasured } from "../../../src/core/evaluation/not-measured.ts";
 import type { LogitsReport, Metric, Reason, Thresholds } from "../../../src/core/evaluation/report.ts";
 import { judge, type Unjudged } from "../../../src/core/evaluation/verdict.ts";
 import { exampleLogits, exampleTasks, exampleText, exampleUnjudged } from "../../support/example-report.ts";
@@ -52,7 +53,7 @@ describe("a verdict", () => {
 
   it("is FAILED for a diagnosed reason, which comes first, and a failed check that says something else", () => {
     const checks = [
-      { level: 1 as const, name: "touched tensors", passed: false, detail: "Layer 3 is the base's." },
+      { level: 1 as const, name: "touched", passed: false, detail: "Layer 3 is the base's. And more." },
       { level: 0 as const, name: "tokenizer", passed: false, detail: "tokenizer.json is another file." },
     ];
     const { verdict, reasons } = judge(exampleUnjudged({ checks }), [dropped]);
@@ -243,6 +244,29 @@ describe("what was not measured", () => {
     expect(told(exampleUnjudged(unsupported), [dropped])).toEqual(["FAILED", "LAYER_DROPPED"]);
   });
 
+  it("is said of each level, with the reason", () => {
+    const messages = (changes: Partial<Unjudged>) =>
+      notMeasured(exampleUnjudged(changes)).map(({ message }) => message);
+    expect(messages({})).toEqual([]);
+    expect(messages({ text: null, tasks: null })).toEqual([
+      "Level 3 (text) was not measured: no prompts were given.",
+      "Level 4 (tasks) was not measured: no labelled set was given.",
+    ]);
+    expect(messages({ ...unsupported, tasks: null }).slice(1)).toEqual([
+      "Level 3 (text) was not measured: the models were not run.",
+      "Level 4 (tasks) was not measured: the models were not run.",
+    ]);
+    const classifier = { ...exampleLogits(), perplexity: null, deltaP: null, floor: null, layers: [] };
+    expect(messages({ logits: classifier, text: null, tasks: null })).toEqual([
+      "The noise floor was not measured, so that no difference can be called noise.",
+      "Perplexity and Δp were not measured: a classifier predicts no next token.",
+      "The error of each layer was not measured.",
+      "Level 3 (text) was not measured: a classifier writes no text.",
+      "Level 4 (tasks) was not measured: a classifier writes no text.",
+    ]);
+    expect(messages({ weights: null })[0]).toContain("Level 1 (weights) was not measured");
+  });
+
   it("does not matter where the gate does not require it", () => {
     expect(told(exampleUnjudged({ text: null, tasks: null }))).toEqual(["PASSED"]);
     expect(told(gated({ maxUlp: 1 }, unsupported))).toEqual(["PASSED"]);
@@ -252,9 +276,18 @@ describe("what was not measured", () => {
 
   it("includes weights that nobody could compare, but not the canonical value that several adapters do not have", () => {
     expect(told(exampleUnjudged({ weights: null }))).toEqual(["INCONCLUSIVE", "LEVEL_NOT_MEASURED"]);
-    const weights = { ...exampleUnjudged().weights!, maxUlp: null };
-    expect(told(exampleUnjudged({ weights }))).toEqual(["INCONCLUSIVE", "LEVEL_NOT_MEASURED"]);
-    expect(told(exampleUnjudged({ weights, recipeDigest: null }))).toEqual(["PASSED"]);
+    const { weights, reference } = exampleUnjudged();
+    const tensors = weights!.tensors.map((tensor) => ({ ...tensor, differing: null, maxUlp: null }));
+    const unknown = { ...weights!, maxUlp: null, tensors };
+    expect(told(exampleUnjudged({ weights: unknown }))).toEqual(["INCONCLUSIVE", "LEVEL_NOT_MEASURED"]);
+    const [source] = reference.sources;
+    const several = { ...reference, sources: [source!, source!] };
+    expect(told(exampleUnjudged({ weights: unknown, reference: several }))).toEqual(["PASSED"]);
+    // Types that are compared as bytes have no unit in the last place, and may be canonical all the same.
+    const bytes = weights!.tensors.map((tensor) => ({ ...tensor, maxUlp: null }));
+    expect(told(exampleUnjudged({ weights: { ...weights!, maxUlp: null, tensors: bytes } }))).toEqual([
+      "PASSED",
+    ]);
   });
 
   it("includes a gate that says nothing of the candidate's storage type: nothing was judged", () => {
