@@ -56,7 +56,8 @@ export const DEFAULT_GATE: Gate = {
     "is judged by level 1.",
 };
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+/** As a registry calls its gates, or without the owner. */
+const NAME = /^([A-Za-z0-9][A-Za-z0-9._-]{0,95}\/)?[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;
 
 const bounds = (what: string, max?: number) => {
   const message = max === undefined ? `must be ${what}` : `must be ${what}, such as 0.99`;
@@ -80,7 +81,7 @@ const LEVELS = "must be a list of the levels 2, 3 and 4, each at most once";
 const gateInput = z.strictObject({
   name: z
     .string("must be a text")
-    .regex(NAME, 'must be 1 to 64 letters, digits, ".", "_" and "-", beginning with a letter or digit'),
+    .regex(NAME, 'must be "name" or "owner/name", each of at most 96 letters, digits, ".", "_" and "-"'),
   version: z.int("must be a whole number").positive("must be 1 or more").default(1),
   description: z.string("must be a text").max(2000, "must have at most 2,000 characters").default(""),
   thresholds: z.strictObject(

@@ -59,6 +59,11 @@ describe("a gate file", () => {
     expect(Object.values(gate.thresholds.F32)).toEqual(Array(6).fill(null));
   });
 
+  it("may be one that a registry gave out", () => {
+    const gate = { ...parseGate(strict), name: "acme/strict", version: 4 };
+    expect(parseGate(JSON.parse(JSON.stringify(gate)))).toEqual(gate);
+  });
+
   it("requires each level that it has a threshold for, unless it says which", () => {
     const thresholds = { F32: { accuracyDrop: 0.01 }, BF16: { exactMatch: 0.9, maxUlp: 1 } };
     expect(parseGate({ name: "a", thresholds }).requires).toEqual([3, 4]);
