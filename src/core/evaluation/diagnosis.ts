@@ -8,6 +8,7 @@ import { counted, percent } from "./wording.ts";
 /** What was found of a tensor that the adapter leaves alone. */
 export interface UntouchedTensor {
   readonly tensor: string;
+  readonly shape: readonly number[];
   readonly elements: number;
   readonly nonFinite: number;
   /** Byte for byte the base's. */
@@ -33,22 +34,37 @@ const MAX_SAMPLES = 256;
  * and as much of the change in it as rounding leaves. The second matters for light changes: where all of Δ is below a
  * unit in the last place, the plain base is within it too.
  */
-export function isRight(
-  { distance, sums, nonFinite, elements, hasBase }: TouchedTensor,
-  maxUlp: number,
-): boolean {
-  if (nonFinite > 0) return false;
-  if (distance && (distance.maxUlp === null ? distance.differing > 0 : distance.maxUlp > maxUlp))
-    return false;
+export function isRight(found: TouchedTensor, maxUlp: number): boolean {
+  const { distance, sums, nonFinite, elements, hasBase } = found;
+  if (nonFinite > 0 || !isNear(found, maxUlp)) return false;
   if (!sums || !hasBase || sums.delta === 0) return true;
   const apart = Math.abs(sums.together - sums.rightTogether) / sums.delta;
   const noise = Math.sqrt(sums.rightError / sums.delta / elements);
   // Without a canonical value the error itself has to say it.
-  const error = distance
-    ? 0
-    : Math.sqrt(sums.error / sums.delta) - 1.4 * Math.sqrt(sums.rightError / sums.delta);
-  return apart <= PROJECTION_SLACK + 5 * noise && error <= 0.03;
+  return apart <= PROJECTION_SLACK + 5 * noise && (distance !== null || excess(found) <= COARSE);
 }
+
+/** Whether no element is further from the canonical value than rounding in another order or type takes it. */
+function isNear(found: TouchedTensor, maxUlp: number): boolean {
+  const { distance, dtype, elements } = found;
+  if (!distance) return true;
+  if (distance.maxUlp === null) return distance.differing === 0;
+  if (distance.maxUlp <= maxUlp) return true;
+  // Sums in another order: in float32 their own error is more than a unit of what is stored.
+  if (dtype === "F32" && distance.maxUlp <= 64 * maxUlp) return excess(found) <= FINE;
+  // A coarse arithmetic errs a little in many places; damage errs in few.
+  return distance.maxUlp <= 4 * maxUlp && distance.far > DAMAGED_SHARE * elements && excess(found) <= COARSE;
+}
+
+/** Error of the stored change beyond what storing it costs, relative to the change. */
+function excess({ sums }: TouchedTensor): number {
+  if (!sums || sums.delta === 0) return Number.POSITIVE_INFINITY;
+  return Math.sqrt(Math.max(0, sums.error - sums.rightError) / sums.delta);
+}
+
+/** Relative errors of a change that was computed in float32, and in a 16-bit type. */
+const FINE = 5e-6;
+const COARSE = 0.01;
 
 /** How far a projection may be from what rounding explains: other arithmetics round otherwise. */
 const PROJECTION_SLACK = 0.05;
@@ -72,13 +88,15 @@ export function diagnose(input: DiagnosisInput): Reason[] {
   if (idle.length > 0) return [...infinite, ...idle];
   const faults = touched.flatMap((found) => faultOf(found, input) ?? []);
   const changed = untouched.filter(({ differing }) => differing > 0);
+  const adapter = otherAdapter(faults, changed);
+  if (adapter) return [...infinite, adapter];
   const base = otherBase({ faults, changed, input });
   return [
     ...infinite,
     ...(base ? [base] : []),
     ...dropped(faults, input),
     ...toldReasons(faults),
-    ...(base ? [] : [...otherAdapter(faults, input), ...untouchedChanged(changed)]),
+    ...(base ? [] : [...tensorsDiffer(faults), ...untouchedChanged(changed)]),
     ...roundedAway(touched),
   ];
 }
@@ -142,7 +160,7 @@ function isUnmoved({ sums, hasBase }: TouchedTensor): boolean {
   return sums !== null && hasBase && sums.moved === 0 && sums.rightMoved > 0;
 }
 
-function faultOf(found: TouchedTensor, { samples, maxUlp }: DiagnosisInput): Fault | null {
+function faultOf(found: TouchedTensor, { samples, maxUlp, untouched }: DiagnosisInput): Fault | null {
   if (found.nonFinite > 0 || isRight(found, maxUlp)) return null;
   if (isUnmoved(found)) return { found, code: "UNMOVED", detail: "" };
   const sample = samples.get(found.tensor);
@@ -153,12 +171,21 @@ function faultOf(found: TouchedTensor, { samples, maxUlp }: DiagnosisInput): Fau
   if (told) return { found, code: told.code, detail: told.detail };
   const { distance, sums, elements, hasBase } = found;
   const own = sample !== undefined && isChange(sample, sample.delta);
-  if (!sums || !hasBase || own || (distance && distance.far <= DAMAGED_SHARE * elements)) {
+  if (
+    !sums ||
+    !hasBase ||
+    sums.delta === 0 ||
+    own ||
+    (distance && distance.far <= DAMAGED_SHARE * elements)
+  ) {
     return { found, code: "DAMAGED", detail: "" };
   }
   const error = Math.sqrt(sums.error / sums.delta);
   const apart = Math.abs(sums.together - sums.rightTogether) / sums.delta;
-  const isThere = apart <= PROJECTION_SLACK + (5 * error) / Math.sqrt(elements);
+  const tolerance = (5 * error) / Math.sqrt(elements);
+  // Beside something far larger the change cannot be made out; another base would show elsewhere, too.
+  const hidden = tolerance > 0.5 && untouched.every(({ differing }) => differing === 0);
+  const isThere = !hidden && apart <= PROJECTION_SLACK + tolerance;
   return { found, code: isThere ? "MORE" : "OTHER", detail: "" };
 }
 
@@ -174,7 +201,7 @@ function otherBase(of: {
   const { touched, untouched } = input;
   const more = faults.filter(({ code }) => code === "MORE");
   const most = untouched.length > 0 && changed.length * 2 >= untouched.length && changed.length > 2;
-  if (!most && more.length * 2 < Math.max(2, touched.length)) return null;
+  if (!most && more.length * 2 < Math.max(3, touched.length)) return null;
   const found: string[] = [];
   if (changed.length > 0) {
     found.push(
@@ -227,19 +254,23 @@ function expected({ tensor, sums, elements }: TouchedTensor): string {
   return `in ${tensor} ${percent(sums!.rightMoved / elements)} of the elements should have moved`;
 }
 
-function otherAdapter(faults: readonly Fault[], { touched }: DiagnosisInput): Reason[] {
+/**
+ * Most of what was added at all is another change. An adapter leaves vectors alone, and embeddings mostly: where those
+ * changed as well, it is the base that is another.
+ */
+function otherAdapter(faults: readonly Fault[], changed: readonly UntouchedTensor[]): Reason | null {
   const other = faults.filter(({ code }) => code === "OTHER");
-  const differing = faults.filter(({ code }) => code === "OTHER" || code === "MORE" || code === "DAMAGED");
-  if (other.length * 2 >= Math.max(2, touched.length)) {
-    const [first] = other as [Fault];
-    const message = `What was added to ${other.length} of ${touched.length} tensors is another change than this adapter's (${first.found.tensor}: ${evidence(first.found)}): it was made from another adapter, another checkpoint of its training, or for another base. Name the adapter that was merged, or merge this one.`;
-    const rest = differing.filter((fault) => !other.includes(fault));
-    return [reasonOf("ADAPTER_DIFFERS", message, first.found), ...tensorsDiffer(rest)];
-  }
-  return tensorsDiffer(differing);
+  const moved = faults.filter(({ code }) => code !== "UNMOVED");
+  if (other.length === 0 || other.length * 2 < moved.length || changed.some(({ shape }) => shape.length < 2))
+    return null;
+  const [first] = other as [Fault];
+  const count = `${other.length} of ${counted(faults.length, "tensor")}`;
+  const message = `What was added to ${count} that are not base + adapter is another change than this adapter's (${first.found.tensor}: ${evidence(first.found)}): it was made from another adapter, another checkpoint of its training, or for another base. Name the adapter that was merged, or merge this one.`;
+  return reasonOf("ADAPTER_DIFFERS", message, first.found);
 }
 
-function tensorsDiffer(faults: readonly Fault[]): Reason[] {
+function tensorsDiffer(all: readonly Fault[]): Reason[] {
+  const faults = all.filter(({ code }) => code === "OTHER" || code === "MORE" || code === "DAMAGED");
   if (faults.length === 0) return [];
   const [first] = faults as [Fault];
   const { found } = first;

@@ -232,18 +232,12 @@ function checkTies(
   const head = paired.all.get(pair.head) ?? unplannedHead(paired, tensors, model);
   const says = isTied ? "ties" : "does not tie";
   if (!model.tiedEmbeddings) {
-    const reasons = isTied
-      ? [
-          tiesDiffer(
-            pair,
-            "base and adapter give a head of its own, and the candidate's config.json ties it to the embedding: a loader would drop the head. Say tie_word_embeddings: false.",
-          ),
-        ]
-      : [];
-    return {
-      ...result(name, `head and embedding are two matrices, and config.json ${says} them`, reasons),
-      ...none,
-    };
+    const why =
+      "base and adapter give a head of its own, and the candidate's config.json ties it to the embedding: a loader would drop the head. " +
+      'Store both and say tie_word_embeddings: false; where PEFT merged both sides by both changes and that is meant, evaluate with ties "peft".';
+    const detail = `head and embedding are two matrices, and config.json ${says} them`;
+    const reasons = isTied ? [tiesDiffer(pair, why)] : [];
+    return { ...result(name, detail, reasons), ...none, optional: new Set(isTied ? [pair.head] : []) };
   }
   if (!head && !isTied) {
     const why =

@@ -122,7 +122,7 @@ function sorted(plan: MergePlan, compared: readonly PlannedComparison[], read: R
     const { elements, nonFinite, identical, distance, sums, hasBase } = read.compared.get(step.tensor)!;
     const { tensor, shape } = step;
     if (step.expr === null) {
-      untouched.push({ tensor, elements, nonFinite, identical, differing: distance.differing });
+      untouched.push({ tensor, shape, elements, nonFinite, identical, differing: distance.differing });
       continue;
     }
     const { module = tensor, change = "computed", scale = null, rank = null } = targets.get(tensor) ?? {};
