@@ -1,5 +1,5 @@
 import { Child } from "../child.ts";
-import type { FromForward, ToForward } from "./protocol.ts";
+import type { FromForward, Taken, ToForward } from "./protocol.ts";
 
 /** What a run ends with. */
 export type LastWord = Extract<FromForward, { type: "compared" | "generated" | "measured" | "done" }>;
@@ -14,7 +14,7 @@ export async function* runForward(
   { signal }: { signal?: AbortSignal | undefined },
 ): AsyncGenerator<Passing, LastWord> {
   signal?.throwIfAborted();
-  const child = new Child<ToForward, FromForward>({
+  const child = new Child<ToForward | Taken, FromForward>({
     url: new URL("./process.ts", import.meta.url),
     what: "the process that runs the model",
     advice: "Run it on another device, or with less text at a time.",
@@ -25,8 +25,10 @@ export async function* runForward(
     child.send(request);
     while (true) {
       const message = await child.next();
-      if (message.type === "progress" || message.type === "tensor" || message.type === "tokens")
+      if (message.type === "tensor") {
         yield message;
+        child.send({ type: "taken" });
+      } else if (message.type === "progress" || message.type === "tokens") yield message;
       else return message;
     }
   } finally {

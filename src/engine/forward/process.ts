@@ -2,7 +2,7 @@ import { env } from "node:process";
 import { packError } from "../travel.ts";
 import { compareSides } from "./compare.ts";
 import { generate } from "./generate.ts";
-import type { FromForward, ToForward } from "./protocol.ts";
+import type { FromForward, RawTensor, Taken, ToForward } from "./protocol.ts";
 import { rawNumbers } from "./raw.ts";
 import { type OpenForward, openForward } from "./session.ts";
 import { measureSides } from "./timing.ts";
@@ -20,6 +20,15 @@ const send = (message: FromForward) => process.send!(message);
 /** Lets messages out, and in: whoever asked may be gone. */
 const breathe = () => new Promise<void>((resolve) => setImmediate(resolve));
 
+/** Those who wait for their tensor to be taken, in the order of the tensors. */
+const waiting: (() => void)[] = [];
+
+/** Sends a tensor and waits until it was taken. */
+function handOver(tensor: RawTensor): Promise<void> {
+  send({ type: "tensor", tensor });
+  return new Promise((resolve) => waiting.push(resolve));
+}
+
 async function obey(message: ToForward, open: OpenForward): Promise<FromForward> {
   const { forward, runtime } = open;
   switch (message.type) {
@@ -33,7 +42,7 @@ async function obey(message: ToForward, open: OpenForward): Promise<FromForward>
     case "logits":
       for (const [sequence, ids] of message.sequences.entries()) {
         const each = (tensor: Parameters<Parameters<typeof rawNumbers>[2]["each"]>[0]) =>
-          send({ type: "tensor", tensor: { ...tensor, sequence } });
+          handOver({ ...tensor, sequence });
         await rawNumbers(forward, ids, { hidden: message.hidden, each });
         await breathe();
       }
@@ -63,8 +72,9 @@ async function answer(message: ToForward): Promise<FromForward> {
   }
 }
 
-process.on("message", async (message: ToForward) => {
-  process.send!(await answer(message), undefined, undefined, () => process.disconnect());
+process.on("message", async (message: ToForward | Taken) => {
+  if (message.type === "taken") waiting.shift()?.();
+  else process.send!(await answer(message), undefined, undefined, () => process.disconnect());
 });
 // Whoever asked is gone: nobody waits for the rest.
 process.on("disconnect", () => process.exit());

@@ -23,6 +23,9 @@ export type ToForward = { readonly setup: ForwardSetup } & (
   | { readonly type: "measure"; readonly prompt: Int32Array; readonly newTokens: number }
 );
 
+/** Sent for each tensor that was taken: raw numbers of a long text are larger than memory. */
+export type Taken = { readonly type: "taken" };
+
 /** Raw numbers of one sequence. */
 export interface RawTensor {
   /** "logits", "embed", "hidden.0", …, "final". */
@@ -33,7 +36,9 @@ export interface RawTensor {
 }
 
 export interface SideTimes {
-  /** Reading the weights of one whole pass, widening included. */
+  /** First token of a prompt of one token: weights are read and widened, and run once. */
+  readonly load: number;
+  /** First token of the prompt, weights loaded as far as they are kept. */
   readonly prefill: number;
   /** Mean over the tokens after the prompt. */
   readonly perToken: number;

@@ -10,23 +10,26 @@ const ROWS = 256;
 /**
  * Logits of one sequence by the first side, and where asked for the hidden states: "embed", the input of layer 0;
  * "hidden.<i>", the output of layer i; "final", the output of the last norm (of BERT the pooler's). Logits come in blocks
- * of rows.
+ * of rows. Nothing more is computed before `each` has done with what came before.
  */
 export async function rawNumbers(
   forward: Forward,
   ids: Int32Array,
-  { hidden: wanted, each }: { hidden: boolean; each: (tensor: Omit<RawTensor, "sequence">) => void },
+  { hidden: wanted, each }: { hidden: boolean; each: (tensor: Omit<RawTensor, "sequence">) => unknown },
 ): Promise<void> {
   const batch = new Batch([ids]);
   const tell = (name: string, { rows, cols, data }: Matrix) =>
     each({ name, shape: [rows, cols], data: data.slice() });
+  let taken: unknown;
   const [hidden] = await forward.run({
     batch,
     documents: [1],
     seen: (name, [x]) => {
-      if (wanted) tell(NAMES[name] ?? name.replace("layer ", "hidden."), x!);
+      if (wanted) taken = tell(NAMES[name] ?? name.replace("layer ", "hidden."), x!);
     },
+    between: async () => void (await taken),
   });
+  await taken;
   const { head } = forward.model;
   if (head.form === "vocabulary") {
     for (let row = 0; row < hidden!.rows; row += ROWS) await logits(forward, hidden!, { row, tell });
@@ -34,13 +37,16 @@ export async function rawNumbers(
   }
   if (head.form === "pooled" && wanted) {
     const [pooled] = await pool(forward, [hidden!], { batch, documents: [1] });
-    each({ name: "final", shape: [pooled!.cols], data: pooled!.data.slice() });
+    await each({ name: "final", shape: [pooled!.cols], data: pooled!.data.slice() });
   }
   await runHead(forward, [hidden!], {
     batch,
     documents: [1],
-    sees: ([part]) => each({ name: "logits", shape: [part!.cols], data: part!.data.slice() }),
+    sees: ([part]) => {
+      taken = each({ name: "logits", shape: [part!.cols], data: part!.data.slice() });
+    },
   });
+  await taken;
 }
 
 const NAMES: Readonly<Record<string, string>> = { embedding: "embed", "final norm": "final" };
@@ -48,7 +54,7 @@ const NAMES: Readonly<Record<string, string>> = { embedding: "embed", "final nor
 async function logits(
   forward: Forward,
   hidden: Matrix,
-  { row, tell }: { row: number; tell: (name: string, x: Matrix) => void },
+  { row, tell }: { row: number; tell: (name: string, x: Matrix) => unknown },
 ): Promise<void> {
   const rows = Math.min(ROWS, hidden.rows - row);
   const { head } = forward.model;
@@ -60,5 +66,5 @@ async function logits(
     documents: [1],
     sees: ([slice], column) => putColumns(whole, column, slice!),
   });
-  tell("logits", whole);
+  await tell("logits", whole);
 }
