@@ -165,7 +165,7 @@ export async function* prepareUnmerge(
 }
 
 /** The choices of a folder that Graftwork merged; null for one of another tool. */
-async function recordedChoices(merged: string): Promise<MergeChoices | null> {
+export async function recordedChoices(merged: string): Promise<MergeChoices | null> {
   try {
     return recipeChoices((await readRecord(merged)).recipe);
   } catch (error) {

@@ -67,11 +67,19 @@ export function parseTasks(name: string, jsonl: string): TaskSet {
   return { name, digest: digestJson({ tasks: examples }), examples };
 }
 
+/**
+ * Reads prompts to continue: JSON Lines, each `{"prompt": "…"}`.
+ * @throws BAD_PROMPTS naming the line
+ */
+export function parsePrompts(name: string, jsonl: string): string[] {
+  return parseLines(jsonl, { code: "BAD_PROMPTS", name, what: "prompts" }, readPrompt);
+}
+
 /** Explains what is wrong with one line; `parseLines` adds where it stands. */
 class LineError extends Error {}
 
 interface Source {
-  readonly code: "BAD_TEXTS" | "BAD_TASKS";
+  readonly code: "BAD_TEXTS" | "BAD_TASKS" | "BAD_PROMPTS";
   readonly name: string;
   readonly what: string;
 }
@@ -157,6 +165,14 @@ function readExample(line: JsonObject): TaskExample {
     throw new LineError(`it has a field ${other}: give {"prompt": "…", "expected": "…"} and nothing else.`);
   }
   return { prompt: readText(line.prompt, "prompt"), expected: readText(line.expected, "expected") };
+}
+
+function readPrompt(line: JsonObject): string {
+  const other = Object.keys(line).find((field) => field !== "prompt");
+  if (other !== undefined) {
+    throw new LineError(`it has a field ${other}: give {"prompt": "…"} and nothing else.`);
+  }
+  return readText(line.prompt, "prompt");
 }
 
 function readText(value: unknown, field: string): string {
