@@ -54,11 +54,12 @@ export async function pool(
   { batch, documents }: { batch: Batch; documents: readonly number[] },
 ): Promise<Matrix[]> {
   const { head } = model;
-  const first = head.form === "pooled";
   const picked = hidden.map((x, side) => {
     const made = matrix(documents[side]!, x.cols);
     batch.sequences.slice(0, documents[side]).forEach(({ begin, end }, i) => {
-      made.data.set(rowsOf(x, first ? begin : end - 1, first ? begin + 1 : end).data, i * x.cols);
+      const row =
+        head.form === "pooled" ? begin : begin + lastToken(batch.ids(side).subarray(begin, end), head);
+      made.data.set(rowsOf(x, row, row + 1).data, i * x.cols);
     });
     return made;
   });
@@ -67,4 +68,10 @@ export async function pool(
   const made: Matrix[] = [];
   for (const x of pooled) made.push(await ops.activate(x!, "tanh"));
   return made;
+}
+
+/** As transformers pools: the last token that is not the padding token, even where that one is a part of the text. */
+function lastToken(ids: Int32Array, head: HeadSpec): number {
+  const pad = head.form === "last-token" ? head.padToken : null;
+  return Math.max(0, pad === null ? ids.length - 1 : ids.findLastIndex((id) => id !== pad));
 }

@@ -6,6 +6,7 @@ import { Batch } from "../../../src/engine/forward/batch.ts";
 import { KeyValueCache } from "../../../src/engine/forward/cache.ts";
 import { type CompareRequest, compareSides } from "../../../src/engine/forward/compare.ts";
 import { runForward } from "../../../src/engine/forward/pool.ts";
+import { rawNumbers } from "../../../src/engine/forward/raw.ts";
 import type { TokenSequence } from "../../../src/engine/forward/sequences.ts";
 import { finish, locate, openSides } from "../../support/forward.ts";
 
@@ -116,6 +117,25 @@ describe("a forward pass in lockstep", () => {
       });
     },
   );
+
+  it("lets a classifier read the last token that is not padding, as transformers does", async () => {
+    const side = await model("llama-score-fp32");
+    const read = async (tokens: readonly number[]) => {
+      const open = await openSides([side]);
+      let logits: number[] = [];
+      await rawNumbers(open.forward, Int32Array.from(tokens), {
+        hidden: false,
+        each: ({ data }) => {
+          logits = [...data];
+        },
+      });
+      await open.close();
+      return logits;
+    };
+    // The padding token of this model is 0.
+    expect(await read([5, 9, 3, 0, 0])).toEqual(await read([5, 9, 3]));
+    expect(await read([5, 9, 3, 4])).not.toEqual(await read([5, 9, 3]));
+  });
 
   it("names a token that the embedding has no row for", async () => {
     const side = await model("llama-fp32");
