@@ -93,7 +93,7 @@ export function withResults(
 }
 
 /** Runs a generator to its end and returns its result, for callers that do not watch. */
-export async function finish<T>(work: AsyncGenerator<EngineEvent, T>): Promise<T> {
+export async function finish<T>(work: AsyncGenerator<unknown, T>): Promise<T> {
   let step = await work.next();
   while (!step.done) step = await work.next();
   return step.value;

@@ -18,7 +18,8 @@ import { type AlignedSides, alignSides } from "./pair.ts";
 import { type PreparedTexts, prepareTexts } from "./prepared-texts.ts";
 import { candidateSide, type ReferenceSide, referenceSide } from "./sides.ts";
 import { tasksLevel, textLevel } from "./text-level.ts";
-import { compareWeights, type WeightsOutcome } from "./weights-pass.ts";
+import { compareWeights } from "./weights-pass.ts";
+import { type Weighed, weighWithoutRecipe } from "./without-recipe.ts";
 
 export interface EvaluationInputs {
   readonly base: Located;
@@ -53,7 +54,7 @@ export async function* evaluate(
   if (device !== "onnx-cpu") await requireDevice(device);
   const clock = new Clock();
   const reference = referenceSide({ base, sources, choices, labels: inputs.labels });
-  const weighed = yield* clock.time("weights", compareWeights(weightsInput(inputs, reference.plan), options));
+  const weighed = yield* clock.time("weights", weigh(inputs, reference.plan, options));
   const ready = await readyToRun(inputs, reference);
   const levels =
     "skipped" in ready
@@ -87,8 +88,13 @@ export async function* evaluate(
 
 const onnxDevice = (device: DeviceName): OnnxDevice => (device === "cpu" ? "onnx-cpu" : device);
 
-function weightsInput({ base, sources, candidate }: EvaluationInputs, plan: MergePlan | null) {
-  return { plan, base, sources, candidate };
+function weigh(
+  { base, sources, candidate }: EvaluationInputs,
+  plan: MergePlan | null,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, Weighed> {
+  const input = { base, sources, candidate };
+  return plan ? compareWeights({ ...input, plan }, options) : weighWithoutRecipe(input, options);
 }
 
 interface Ready {
@@ -129,6 +135,7 @@ const SKIPS = new Set([
   "TOKENIZER_MISSING",
   "UNSUPPORTED_TOKENIZER",
   "UNSUPPORTED_DTYPE",
+  "UNSUPPORTED_QUANTISATION",
 ]);
 
 interface LevelsInput {
@@ -136,7 +143,7 @@ interface LevelsInput {
   readonly prepared: PreparedTexts;
   readonly device: OnnxDevice;
   readonly clock: Clock;
-  readonly dtype: WeightsOutcome["dtype"];
+  readonly dtype: Weighed["dtype"];
 }
 
 async function* runLevels(
@@ -166,7 +173,7 @@ async function* runLevels(
 
 function referenceOf(
   { labels, sources }: EvaluationInputs,
-  { reference, weighed }: { reference: ReferenceSide; weighed: WeightsOutcome },
+  { reference, weighed }: { reference: ReferenceSide; weighed: Weighed },
 ): EvaluationReport["reference"] {
   return {
     base: { label: labels.base, ...digestsOf(weighed.digests.base) },
@@ -182,7 +189,7 @@ function referenceOf(
 
 function candidateOf(
   { labels, candidate }: EvaluationInputs,
-  { digests, dtype }: WeightsOutcome,
+  { digests, dtype }: Weighed,
 ): EvaluationReport["candidate"] {
   return {
     label: labels.candidate,

@@ -91,7 +91,7 @@ function withinTokens(sequences: readonly TokenSequence[], tokens: number): numb
 }
 
 /** Rows of every side that a chunk has: hidden states, what attention and the MLP make of them. */
-function chunkTokens(pair: AlignedSides, sides: number): number {
+export function chunkTokens(pair: AlignedSides, sides: number): number {
   const perToken = 4 * sides * (6 * pair.model.hidden + 2.5 * widestOf(pair));
   return Math.max(256, Math.min(16_384, Math.floor(ACTIVATION_BYTES / perToken)));
 }
