@@ -21,7 +21,9 @@ export const metric = z
     interval: z
       .tuple([z.number(), z.number()])
       .nullable()
-      .describe("95 %, studentised bootstrap over documents."),
+      .describe(
+        "95 %: studentised bootstrap over documents; of shares with few outcomes of one kind, and of single outcomes, a binomial interval.",
+      ),
   })
   .meta({ id: "Metric", description: "A mean over documents with what is known of its certainty." });
 
@@ -185,9 +187,11 @@ const logits = z.strictObject({
   perplexity: z
     .strictObject({ reference: metric, candidate: metric, ratio: metric })
     .nullable()
-    .describe("Null for a classifier."),
+    .describe("Null for a classifier, and where no prediction has logits that are all numbers."),
   maxLogitDifference: z.number().describe("Largest absolute difference of a logit."),
-  nonFiniteLogits: count.describe("Logits that are NaN or infinite on the candidate's side."),
+  nonFiniteLogits: count.describe(
+    "NaN or infinite ones. Their predictions count as 100 nats in kld and as unequal in sameTop, and in no other mean.",
+  ),
   floor: z
     .strictObject({
       how: z.string(),

@@ -100,7 +100,7 @@ export interface WorstPrediction {
 
 /** The predictions whose KLD is largest and not 0, the largest first, in the text's order where they are equal. */
 export function worstPredictions(measures: Measures, count: number): WorstPrediction[] {
-  if (measures.kld.length === 0) return [];
+  if (count === 0 || measures.kld.length === 0) return [];
   const kld = klds(measures);
   const worst: WorstPrediction[] = [];
   for (let document = 0; document + 1 < measures.starts.length; document++) {
@@ -130,9 +130,7 @@ function klds(measures: Measures): Float64Array {
       "No prediction was measured: every text is shorter than two tokens. Give longer texts.",
     );
   }
-  return measures.kld.map((value, i) =>
-    isBroken(measures, i) ? Math.max(BROKEN_KLD, finite(value || 0)) : Math.max(0, value),
-  );
+  return measures.kld.map((value, i) => (isBroken(measures, i) ? BROKEN_KLD : Math.max(0, value)));
 }
 
 /** Whether both sides hold the same token most likely, as 1 or 0. */
