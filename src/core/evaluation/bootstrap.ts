@@ -9,7 +9,7 @@ export interface Resampled {
 
 /** Resamples of each size; 1,000 · 0.025 is a whole number, so the quantiles are order statistics. */
 export const RESAMPLES = 999;
-/** Below so many documents two resamples in a hundred hold one document only, and resampling tells nothing. */
+/** Below so many documents a resample repeats a few values, and its spread says little of the next sample. */
 export const FEWEST_RESAMPLED = 8;
 /** With more documents the resamples stay this large: their t differs from the normal by less than they can show. */
 const LARGEST = 2048;
