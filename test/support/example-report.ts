@@ -135,6 +135,7 @@ export function exampleLogits(): LogitsReport {
     },
     maxLogitDifference: 0.0914,
     nonFiniteLogits: 0,
+    effect: { documents: 32, predictions: 7012, meanKld: 2.1e-2, share: 5.2e-4 },
     floor: {
       how: "the reference again, one document a batch instead of eight",
       documents: 32,

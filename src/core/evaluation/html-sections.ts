@@ -6,6 +6,7 @@ import type { EvaluationReport, LogitsReport, TensorRetention, TextReport } from
 import {
   boundsOf,
   counted,
+  effectSentence,
   figure,
   figureWithError,
   grouped,
@@ -123,6 +124,7 @@ export function logitsSection(report: EvaluationReport): Html | null {
   return html`<section><h2>Level 2: do both sides predict the same?</h2>
 <p>${counted(logits.predictions, "prediction")} in ${counted(logits.documents, "document")}. Mean KLD ${figureWithError(logits.kld.mean)} nats${times === null ? "" : `, ${times}`}.${apart ? ` The two sides part at ${apart.layer}: ${apart.why}.` : ""}</p>
 ${floor}
+${effectParagraph(logits)}
 <div class="plots">${kldPlot(logits, gate.thresholds[candidate.dtype].meanKld)}${layerPlot(logits)}</div>
 ${numbersTable(report)}
 ${logits.layers.length > 0 ? layerTable(logits) : null}
@@ -219,4 +221,9 @@ export function tasksSection({ tasks }: EvaluationReport): Html | null {
   return html`<section><h2>Level 4: does the score hold?</h2>
 <p>${tasks.name}, ${counted(tasks.examples, "example")}; an answer is right where ${tasks.rule}. Accuracy ${percentWithError(tasks.reference)} of the reference and ${percentWithError(tasks.candidate)} of the candidate, difference ${percentWithError(tasks.difference)} (95 %: ${intervalText(tasks.difference, "share")}). Paired McNemar test (${named}): p = ${figure(p)}.</p>
 ${table({ caption: "Examples by which side answered right", columns: [{ title: "answers" }, numeric("candidate right"), numeric("candidate wrong")], rows })}</section>`;
+}
+
+function effectParagraph({ effect }: NonNullable<EvaluationReport["logits"]>) {
+  const sentence = effectSentence(effect);
+  return sentence === null ? null : html`<p>${sentence}</p>`;
 }

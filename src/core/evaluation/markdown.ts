@@ -5,6 +5,7 @@ import type { EvaluationReport } from "./report.ts";
 import {
   boundsOf,
   counted,
+  effectSentence,
   figure,
   intervalText,
   metricText,
@@ -36,6 +37,7 @@ export function renderMarkdown(report: EvaluationReport): string {
     ),
     numbersTable(report),
     floorLine(report),
+    effectLine(report),
     titled(
       "Not measured:",
       notMeasured(report).map(({ message }) => escapeMarkdown(message)),
@@ -77,6 +79,11 @@ function numbersTable(report: EvaluationReport): string {
   }
   const lines = rows.map((cells) => `| ${cells.map(escapeMarkdown).join(" | ")} |`);
   return ["| level | number | found | 95 % interval | gate |", "|---|---|---|---|---|", ...lines].join("\n");
+}
+
+function effectLine({ logits }: EvaluationReport): string {
+  const sentence = effectSentence(logits?.effect ?? null);
+  return sentence === null ? "" : escapeMarkdown(sentence);
 }
 
 function floorLine({ logits }: EvaluationReport): string {

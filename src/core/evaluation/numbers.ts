@@ -46,6 +46,7 @@ function logitNumbers({ logits }: EvaluationReport): NamedNumber[] {
     ["p999Kld", "99.9 % of predictions below a KLD of", kld.p999],
     ["maxKld", "largest KLD, nats", kld.max],
     ["floorKld", "mean KLD of the noise floor, nats", floor?.meanKld ?? null],
+    ["effectKld", "mean KLD of the base without the adapter, nats", logits.effect?.meanKld ?? null],
     ["sameTop", "same most likely token", logits.sameTop, "share"],
     ["meanDeltaP", "mean Δp of the text's token", deltaP?.mean ?? null],
     ["rmsDeltaP", "RMS Δp of the text's token", deltaP?.rms ?? null],

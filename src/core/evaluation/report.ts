@@ -209,6 +209,20 @@ const logits = z.strictObject({
     .number()
     .nullable()
     .describe("Mean KLD over the floor's; null where the floor is 0 or was not measured."),
+  effect: z
+    .strictObject({
+      documents: count.describe("The first documents."),
+      predictions: count,
+      meanKld: z.number().describe("Mean KL divergence of the base alone from the reference, in nats."),
+      share: z
+        .number()
+        .nullable()
+        .describe(
+          "Mean KLD of the candidate over it: how much of the adapter's effect the merge changed; null where it is 0.",
+        ),
+    })
+    .nullable()
+    .describe("What the adapter changes at all: the base without it; null where it was not run."),
   histogram: z
     .strictObject({
       from: z.number(),

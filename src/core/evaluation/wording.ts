@@ -136,3 +136,10 @@ function trimmed(text: string): string {
     .replace(/\.(?=e|$)/, "")
     .replace("e+", "e");
 }
+
+/** What the adapter does at all, and how much of that the candidate changes; null where it was not measured. */
+export function effectSentence(effect: NonNullable<EvaluationReport["logits"]>["effect"]): string | null {
+  if (!effect) return null;
+  const own = `The adapter's own effect: mean KLD ${figure(effect.meanKld)} nats between the base alone and the reference`;
+  return effect.share === null ? `${own}.` : `${own}; the candidate's is ${percent(effect.share)} of it.`;
+}

@@ -12,11 +12,12 @@ import type { MergePlan } from "../../core/plan.ts";
 import type { MergeChoices } from "../../core/recipe.ts";
 import { requireDevice } from "../devices.ts";
 import type { EngineEvent, EngineOptions, Located } from "../events.ts";
+import type { Side } from "../forward/side.ts";
 import { environmentOf } from "./environment.ts";
 import { logitsLevel } from "./logits-level.ts";
-import { type AlignedSides, alignSides } from "./pair.ts";
+import { type AlignedSides, alignSides, sideBeside } from "./pair.ts";
 import { type PreparedTexts, prepareTexts } from "./prepared-texts.ts";
-import { candidateSide, type ReferenceSide, referenceSide } from "./sides.ts";
+import { candidateSide, checkpointSide, type ReferenceSide, referenceSide } from "./sides.ts";
 import { tasksLevel, textLevel } from "./text-level.ts";
 import { compareWeights } from "./weights-pass.ts";
 import { type Weighed, weighWithoutRecipe } from "./without-recipe.ts";
@@ -97,6 +98,13 @@ function weigh(
   return plan ? compareWeights({ ...input, plan }, options) : weighWithoutRecipe(input, options);
 }
 
+interface Runnable {
+  readonly pair: AlignedSides;
+  /** The base without adapters; null where it cannot run beside them. */
+  readonly base: Side | null;
+  readonly prepared: PreparedTexts;
+}
+
 interface Ready {
   readonly reasons: readonly Reason[];
   readonly checks: EvaluationReport["checks"];
@@ -107,10 +115,7 @@ interface Ready {
 async function readyToRun(
   inputs: EvaluationInputs,
   reference: ReferenceSide,
-): Promise<
-  | (Ready & { readonly skipped: string })
-  | (Ready & { readonly pair: AlignedSides; readonly prepared: PreparedTexts })
-> {
+): Promise<(Ready & { readonly skipped: string }) | (Ready & Runnable)> {
   const none = { reasons: [], checks: [], texts: null };
   try {
     const pair = alignSides([reference, candidateSide({ ...inputs, plan: reference.plan })]);
@@ -120,7 +125,8 @@ async function readyToRun(
       model: pair.model,
     });
     const { reasons, checks, texts } = prepared;
-    return { reasons, checks, texts, pair, prepared };
+    const alone = sideBeside(pair, checkpointSide(inputs.base, "base"));
+    return { reasons, checks, texts, pair, base: alone, prepared };
   } catch (error) {
     if (!(error instanceof AppError) || !SKIPS.has(error.code)) throw error;
     return { ...none, skipped: error.message };
@@ -138,9 +144,7 @@ const SKIPS = new Set([
   "UNSUPPORTED_QUANTISATION",
 ]);
 
-interface LevelsInput {
-  readonly pair: AlignedSides;
-  readonly prepared: PreparedTexts;
+interface LevelsInput extends Runnable {
   readonly device: OnnxDevice;
   readonly clock: Clock;
   readonly dtype: Weighed["dtype"];
@@ -148,7 +152,7 @@ interface LevelsInput {
 
 async function* runLevels(
   inputs: EvaluationInputs,
-  { pair, prepared, device, clock, dtype }: LevelsInput,
+  { pair, base, prepared, device, clock, dtype }: LevelsInput,
   options: EngineOptions,
 ) {
   const { seed, floorTokens, maxNewTokens } = inputs.options;
@@ -157,7 +161,7 @@ async function* runLevels(
   const shared = { pair, device, tokenizer, encode };
   const { report: logits, runtime } = yield* clock.time(
     "logits",
-    logitsLevel({ pair, sequences, device, floorTokens, seed, dtype, decode }, options),
+    logitsLevel({ pair, base, sequences, device, floorTokens, seed, dtype, decode }, options),
   );
   const generates = pair.model.head.form === "vocabulary" && pair.model.direction === "decoder";
   const text =

@@ -1,11 +1,12 @@
 import type { OnnxDevice } from "../../core/devices.ts";
 import type { LayerDistance } from "../../core/evaluation/measures.ts";
 import type { LogitsReport, WorstPosition } from "../../core/evaluation/report.ts";
-import { summariseLogits, worstPredictions } from "../../core/evaluation/summary.ts";
+import { type LogitsSummary, summariseLogits, worstPredictions } from "../../core/evaluation/summary.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
 import type { Comparison } from "../forward/compare.ts";
 import { runForward } from "../forward/pool.ts";
 import type { TokenSequence } from "../forward/sequences.ts";
+import type { Side } from "../forward/side.ts";
 import { type AlignedSides, floorOf, widenedBytes, widestOf } from "./pair.ts";
 
 /** Memory for hidden states and what is made of them in a layer, of all sides together. */
@@ -18,6 +19,8 @@ const CONTEXT = 32;
 
 export interface LogitsRequest {
   readonly pair: AlignedSides;
+  /** The base without adapters, by roles; null where it cannot run beside them. */
+  readonly base: Side | null;
   readonly sequences: readonly TokenSequence[];
   readonly device: OnnxDevice;
   readonly floorTokens: number;
@@ -40,9 +43,10 @@ export async function* logitsLevel(
   { threads, signal }: EngineOptions,
 ): AsyncGenerator<EngineEvent, LogitsOutcome> {
   const { pair, sequences, device, seed } = request;
-  const floorSequences = withinTokens(sequences, request.floorTokens);
+  const otherSequences = withinTokens(sequences, request.floorTokens);
   const [reference] = pair.sides;
-  const sides = floorSequences > 0 ? [...pair.sides, floorOf(reference!)] : pair.sides;
+  const others = otherSequences > 0 ? [floorOf(reference!), ...(request.base ? [request.base] : [])] : [];
+  const sides = [...pair.sides, ...others];
   const tokens = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
   yield { type: "stage", stage: "logits", message: `running both sides over ${tokens} tokens` };
   const run = runForward(
@@ -50,7 +54,7 @@ export async function* logitsLevel(
       type: "compare",
       setup: { model: pair.model, sides, device, threads, cacheBytes: cacheFor(pair) },
       sequences,
-      floorSequences,
+      otherSequences,
       chunkTokens: chunkTokens(pair, sides.length),
     },
     { signal },
@@ -63,17 +67,29 @@ export async function* logitsLevel(
   }
   if (step.value.type !== "compared") throw new Error(`a comparison ended with ${step.value.type}`);
   const { comparison, runtime } = step.value;
-  const summary = summariseLogits({ measures: comparison.measures, floor: comparison.floor, seed });
+  const { measures, others: found } = comparison;
+  const summary = summariseLogits({ measures, floor: found[0] ?? null, seed });
+  const effect = found[1] && summariseLogits({ measures: found[1], floor: null, seed });
   return {
     runtime,
     report: {
       ...summary,
       floor: summary.floor && { ...summary.floor, how: HOW },
+      effect: effect ? effectOf(effect, summary) : null,
       layers: [...comparison.layers],
       firstApart: firstApart(comparison.layers, request.dtype),
       worst: worstOf(comparison, request),
     },
   };
+}
+
+/** How much of what the adapter does at all is lost. */
+function effectOf(
+  { documents, predictions, kld }: LogitsSummary,
+  { kld: found }: LogitsSummary,
+): LogitsReport["effect"] {
+  const meanKld = kld.mean.value;
+  return { documents, predictions, meanKld, share: meanKld > 0 ? found.mean.value / meanKld : null };
 }
 
 /** How many sequences from the first on have so many tokens together; whole documents. */

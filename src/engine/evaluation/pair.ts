@@ -1,7 +1,8 @@
 import { readModelSpec } from "../../core/decoder/read.ts";
 import { type Roles, requireSameModel, rolesOf } from "../../core/decoder/roles.ts";
 import type { ModelSpec } from "../../core/decoder/spec.ts";
-import type { Dtype } from "../../core/dtype.ts";
+import { type Dtype, elementCount } from "../../core/dtype.ts";
+import { AppError } from "../../core/errors.ts";
 import type { JsonObject } from "../../core/json.ts";
 import type { Side, WeightForm } from "../forward/side.ts";
 
@@ -30,6 +31,25 @@ export function alignSides(named: readonly NamedSide[]): AlignedSides {
   return { model: first.spec, sides: named.map(({ side }, i) => byRoles(side, roles[i]!)) };
 }
 
+/**
+ * The base without adapters, to run beside sides of its model; null where it cannot: it lacks a head, or has another
+ * vocabulary.
+ */
+export function sideBeside({ model, sides }: AlignedSides, named: NamedSide): Side | null {
+  let alone: AlignedSides;
+  try {
+    alone = alignSides([named]);
+    requireSameModel({ spec: model, names: new Map() }, { spec: alone.model, names: new Map() });
+  } catch (error) {
+    if (error instanceof AppError) return null;
+    throw error;
+  }
+  const [side] = alone.sides;
+  const { weight } = model.head.linear;
+  const rows = (of: Side) => shapeOf(of.weights[weight]!)[0];
+  return rows(side!) === rows(sides[0]!) ? side! : null;
+}
+
 function byRoles(side: Side, { names }: Roles): Side {
   const weights: Record<string, WeightForm> = {};
   for (const [role, name] of names) {
@@ -52,7 +72,7 @@ export function widestOf({ model, sides }: AlignedSides): number {
     if (mlp.form === "experts") return [];
     const up = mlp.form === "gated-fused" ? mlp.gateUp : mlp.up;
     const form = side!.weights[up.weight]!;
-    return form.kind === "computed" ? form.task.shape : form.tensor.shape;
+    return shapeOf(form);
   });
   return Math.max(model.hidden, ...rows);
 }
@@ -61,7 +81,10 @@ export function widestOf({ model, sides }: AlignedSides): number {
 export function widenedBytes({ sides }: AlignedSides): number {
   const [side] = sides;
   return Object.values(side!.weights).reduce((sum, form) => {
-    const { shape } = form.kind === "computed" ? form.task : form.tensor;
-    return sum + 4 * shape.reduce((product, size) => product * size, 1);
+    return sum + 4 * elementCount(shapeOf(form));
   }, 0);
+}
+
+function shapeOf(form: WeightForm): readonly number[] {
+  return form.kind === "computed" ? form.task.shape : form.tensor.shape;
 }

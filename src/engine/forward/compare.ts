@@ -8,15 +8,15 @@ import { chunksOf, documentStarts, predictionsOf, type TokenSequence } from "./s
 
 export interface Comparison {
   readonly measures: Measures;
-  /** Between the first and the third side, over the first sequences; null without a third side. */
-  readonly floor: Measures | null;
+  /** Between the first side and each one after the second, over the first sequences. */
+  readonly others: readonly Measures[];
   readonly layers: readonly (LayerDistance & { readonly floor: number | null })[];
 }
 
 export interface CompareRequest {
   readonly sequences: readonly TokenSequence[];
-  /** How many of the sequences the third side (the noise floor) runs; 0: none. */
-  readonly floorSequences: number;
+  /** How many of the sequences the sides after the second run; the third is the noise floor of the layers' distances. */
+  readonly otherSequences: number;
   /** Tokens that go through the model together. */
   readonly chunkTokens: number;
   /** So many of all layers of all chunks are done. */
@@ -24,20 +24,21 @@ export interface CompareRequest {
   readonly between?: () => Promise<void> | void;
 }
 
-/** Runs reference, candidate and perhaps a third side over texts and compares what they give. */
+/** Runs reference, candidate and perhaps other sides over texts and compares what they give with the reference. */
 export async function compareSides(forward: Forward, request: CompareRequest): Promise<Comparison> {
   const chunks = chunksOf(request.sequences, request.chunkTokens);
   const total = chunks.length * (forward.model.layers.length + 1);
   const distances = new Distances();
   const floors = new Distances();
-  const found: { measures: Measures; floor: Measures | null }[] = [];
-  let left = request.floorSequences;
+  const found: { measures: Measures; others: readonly Measures[] }[] = [];
+  let left = request.otherSequences;
   for (const [index, chunk] of chunks.entries()) {
-    const floorCount = Math.min(left, chunk.length);
-    left -= floorCount;
+    const count = Math.min(left, chunk.length);
+    left -= count;
     found.push(
       await compareChunk(forward, chunk, {
-        floorCount,
+        count,
+        others: forward.sides - 2,
         seen: (name, [a, b, c]) => {
           distances.add(name, a!, b!);
           if (c && c.rows > 0) floors.add(name, a!, c);
@@ -46,57 +47,64 @@ export async function compareSides(forward: Forward, request: CompareRequest): P
           request.progress(index * (forward.model.layers.length + 1) + layer, total);
           await request.between?.();
         },
-        hasFloor: request.floorSequences > 0,
       }),
     );
   }
   request.progress(total, total);
-  const floorParts = found.flatMap(({ floor }) => floor ?? []);
   const documents = request.sequences.map(({ document }) => document);
   return {
     measures: joined(
       found.map(({ measures }) => measures),
       documents,
     ),
-    floor: floorParts.length > 0 ? joined(floorParts, documents.slice(0, request.floorSequences)) : null,
+    others: Array.from({ length: request.otherSequences > 0 ? forward.sides - 2 : 0 }, (_, other) =>
+      joined(
+        found.flatMap(({ others }) => others[other] ?? []),
+        documents.slice(0, request.otherSequences),
+      ),
+    ),
     layers: distances.list().map((layer) => ({ ...layer, floor: floors.relative(layer.name) })),
   };
 }
 
 interface ChunkRun {
-  readonly floorCount: number;
-  readonly hasFloor: boolean;
+  /** Sequences that the other sides run, and how many such sides there are. */
+  readonly count: number;
+  readonly others: number;
   readonly seen: (name: string, hidden: readonly Matrix[]) => void;
   readonly between: (layer: number) => Promise<void>;
 }
 
 async function compareChunk(forward: Forward, chunk: readonly TokenSequence[], run: ChunkRun) {
   const batch = new Batch(chunk.map(({ ids }) => ids));
-  const documents = [chunk.length, chunk.length, ...(run.hasFloor ? [run.floorCount] : [])];
+  const documents = [chunk.length, chunk.length, ...new Array<number>(run.others).fill(run.count)];
   const hidden = await forward.run({ batch, documents, seen: run.seen, between: run.between });
   const isVocabulary = forward.model.head.form === "vocabulary";
   const { rows, labels, counts } = isVocabulary ? predictionsOf(chunk) : onePerSequence(chunk);
-  const floorRows = counts.slice(0, run.floorCount).reduce((sum, count) => sum + count, 0);
+  const otherRows = counts.slice(0, run.count).reduce((sum, count) => sum + count, 0);
   const wanted = isVocabulary
-    ? hidden.map((x, side) => gathered(x, side === 2 ? rows.subarray(0, floorRows) : rows))
+    ? hidden.map((x, side) => gathered(x, side > 1 ? rows.subarray(0, otherRows) : rows))
     : hidden;
   const meter = new PairMeter(labels);
-  const floor = floorRows > 0 ? new PairMeter(labels.subarray(0, floorRows)) : null;
+  const others = hidden.slice(2).map(() => new PairMeter(labels.subarray(0, otherRows)));
   await runHead(forward, wanted, {
     batch,
     documents,
-    sees: ([a, b, c], column) => {
+    sees: ([a, b, ...more], column) => {
       if (!a || !b) return;
       meter.add(a, b, { first: 0, column });
-      if (c && c.rows > 0)
-        floor?.add(matrix(c.rows, a.cols, a.data.subarray(0, c.data.length)), c, { first: 0, column });
+      more.forEach((c, i) => {
+        if (!c || c.rows === 0) return;
+        const same = matrix(c.rows, a.cols, a.data.subarray(0, c.data.length));
+        others[i]!.add(same, c, { first: 0, column });
+      });
     },
   });
   for (const x of hidden) forward.ops.give(x);
   const starts = (n: number) => startsOf(counts.slice(0, n));
   return {
     measures: meter.measures(starts(chunk.length)),
-    floor: floor?.measures(starts(run.floorCount)) ?? null,
+    others: run.count > 0 ? others.map((other) => other.measures(starts(run.count))) : [],
   };
 }
 

@@ -51,6 +51,11 @@ export class Forward {
     this.#mlps = new Mlps(this.linears, ops);
   }
 
+  /** How many sides run. */
+  get sides(): number {
+    return this.#parts.sides.length;
+  }
+
   /** The hidden states after the last norm, one matrix [tokens, hidden] a side. */
   async run({ batch, documents, cache, seen, between }: ForwardRun): Promise<Matrix[]> {
     const { sides, weights } = this.#parts;

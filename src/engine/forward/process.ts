@@ -33,9 +33,9 @@ async function obey(message: ToForward, open: OpenForward): Promise<FromForward>
   const { forward, runtime } = open;
   switch (message.type) {
     case "compare": {
-      const { sequences, floorSequences, chunkTokens } = message;
+      const { sequences, otherSequences, chunkTokens } = message;
       const progress = (done: number, total: number) => send({ type: "progress", done, total });
-      const request = { sequences, floorSequences, chunkTokens, progress, between: breathe };
+      const request = { sequences, otherSequences, chunkTokens, progress, between: breathe };
       const comparison = await compareSides(forward, request);
       return { type: "compared", comparison, runtime, peakBytes: process.resourceUsage().maxRSS * 1024 };
     }

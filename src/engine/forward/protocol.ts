@@ -8,7 +8,7 @@ export type ToForward = { readonly setup: ForwardSetup } & (
   | {
       readonly type: "compare";
       readonly sequences: readonly TokenSequence[];
-      readonly floorSequences: number;
+      readonly otherSequences: number;
       readonly chunkTokens: number;
     }
   /** Raw numbers of the first side, one sequence after another. */

@@ -13,7 +13,7 @@ import { finish, locate, openSides } from "../../support/forward.ts";
 const MODELS = resolve(import.meta.dirname, "../../fixtures/models");
 const model = async (name: string) => checkpointSide(await locate(resolve(MODELS, name)));
 const ids = (length: number, step = 7) => Int32Array.from({ length }, (_, i) => (i * step + (i >> 3)) % 128);
-const quiet = { floorSequences: 0, chunkTokens: 10_000, progress: () => {} };
+const quiet = { otherSequences: 0, chunkTokens: 10_000, progress: () => {} };
 
 async function compared(
   sides: readonly NamedSide[],
@@ -66,9 +66,9 @@ describe("a forward pass in lockstep", () => {
     const floor = { ...base, side: floorOf(base.side) };
     const {
       measures,
-      floor: noise,
+      others: [noise],
       layers,
-    } = await compared([base, rounded, floor], documents, { floorSequences: 2 });
+    } = await compared([base, rounded, floor], documents, { otherSequences: 2 });
     expect(noise!.starts).toEqual([0, 11, 15]);
     const mean = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
     expect(mean(noise!.kld)).toBeGreaterThan(0);
@@ -157,7 +157,7 @@ describe("the process that runs models", () => {
       type: "compare",
       setup: await setup(),
       sequences: documents,
-      floorSequences: 0,
+      otherSequences: 0,
       chunkTokens: 20,
     } as const;
     const run = runForward(request, {});
@@ -182,7 +182,7 @@ describe("the process that runs models", () => {
       type: "compare",
       setup: await setup(),
       sequences,
-      floorSequences: 0,
+      otherSequences: 0,
       chunkTokens: 500,
     } as const;
     const run = runForward(request, { signal: controller.signal });
@@ -197,7 +197,7 @@ describe("the process that runs models", () => {
       type: "compare",
       setup: await setup(),
       sequences,
-      floorSequences: 0,
+      otherSequences: 0,
       chunkTokens: 500,
     } as const;
     await expect(finish(runForward(request, {}))).rejects.toMatchObject({ code: "TOKEN_OUT_OF_RANGE" });
