@@ -8,6 +8,7 @@ const BENCHMARKS: Readonly<
   devices: () => import("./devices.ts"),
   kernels: () => import("./kernels.ts"),
   merge: () => import("./merge.ts"),
+  parity: () => import("./parity.ts"),
 };
 
 const [name = "", ...args] = process.argv.slice(2);
