@@ -18,6 +18,7 @@ export default defineConfig({
     proxy: {
       "/graphql": { target: API, ws: true },
       "/session": { target: API },
+      "/evaluations": { target: API },
     },
   },
 });

@@ -1,5 +1,8 @@
 import { type Document, document } from "./document.ts";
 import type {
+  EvaluationStartInput,
+  EvaluationState,
+  EvaluationVerdict,
   Finding,
   JobEventType,
   JobState,
@@ -271,11 +274,20 @@ export type JobResult =
         readonly id: string;
         readonly verification: { readonly report: unknown } | null;
       } | null;
-    };
+    }
+  | { readonly __typename: "EvaluationResult"; readonly evaluation: EvaluationOutcome | null };
+
+export interface EvaluationOutcome {
+  readonly id: string;
+  readonly verdict: EvaluationVerdict | null;
+  readonly reasons: readonly { readonly code: string; readonly message: string }[];
+  /** A page with `.html` after it, JSON with `.json`, Markdown with `.md`. */
+  readonly reportPath: string | null;
+}
 
 export interface JobFacts {
   readonly id: string;
-  readonly kind: "IMPORT_VERSION" | "RUN_MERGE" | "VERIFY_MERGE";
+  readonly kind: "IMPORT_VERSION" | "RUN_MERGE" | "VERIFY_MERGE" | "RUN_EVALUATION";
   readonly state: JobState;
   readonly attempt: number;
   readonly progress: JobProgress | null;
@@ -286,6 +298,53 @@ export interface JobFacts {
   } | null;
   readonly result: JobResult | null;
 }
+
+/** A mean over documents with its standard error and 95 % interval. */
+export interface Metric {
+  readonly value: number;
+  readonly standardError: number | null;
+  readonly lower: number | null;
+  readonly upper: number | null;
+}
+
+export interface EvaluationFacts extends EvaluationOutcome {
+  readonly state: EvaluationState;
+  readonly gate: { readonly ref: string };
+  readonly logits: {
+    readonly documents: number;
+    readonly meanKld: Metric;
+    readonly sameTop: Metric;
+    readonly perplexityRatio: Metric | null;
+    readonly timesFloor: number | null;
+  } | null;
+  readonly logitsSkipped: string | null;
+  readonly report: unknown;
+}
+
+export const evaluationQuery: Document<
+  { readonly evaluation: EvaluationFacts | null },
+  { readonly id: string }
+> = document(`
+  query Evaluation($id: ID!) {
+    evaluation(id: $id) {
+      id state verdict reasons { code message } reportPath gate { ref }
+      logits { documents meanKld { ...M } sameTop { ...M } perplexityRatio { ...M } timesFloor }
+      logitsSkipped report
+    }
+  }
+  fragment M on Metric { value standardError lower upper }
+`);
+
+export const evaluationStartMutation: Document<
+  { readonly evaluationStart: Started & { readonly evaluation: { readonly id: string } | null } },
+  { readonly input: EvaluationStartInput }
+> = document(`
+  mutation EvaluationStart($input: EvaluationStartInput!) {
+    evaluationStart(input: $input) {
+      evaluation { id } job { id state } userErrors { code field message }
+    }
+  }
+`);
 
 export const jobQuery: Document<{ readonly job: JobFacts | null }, { readonly id: string }> = document(`
   query Job($id: ID!) {
@@ -298,6 +357,7 @@ export const jobQuery: Document<{ readonly job: JobFacts | null }, { readonly id
         ... on ImportResult { version { ...Made } }
         ... on MergeResult { version { ...Made } cached merge { id verdict } }
         ... on VerifyResult { verdict merge { id verification { report } } }
+        ... on EvaluationResult { evaluation { id verdict reasons { code message } reportPath } }
       }
     }
   }

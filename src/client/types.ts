@@ -4,6 +4,8 @@ export type ModelKind = "BASE" | "ADAPTER" | "MERGED" | "QUANTIZED";
 export type JobState = "QUEUED" | "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED";
 export type MergeState = JobState;
 export type Verdict = "PASSED" | "WARNED" | "FAILED";
+export type EvaluationState = JobState;
+export type EvaluationVerdict = "PASSED" | "FAILED" | "INCONCLUSIVE";
 export type Role = "BASE" | "ADAPTER";
 export type Relation = "TRAINED_ON" | "MERGED_FROM";
 export type JobEventType =
@@ -71,6 +73,10 @@ export interface MergePlanInput {
 export interface MergeStartInput extends MergePlanInput {
   readonly output: { readonly model: string };
   readonly force?: boolean;
+  /** Evaluate the result under this gate as soon as there is one. */
+  readonly gate?: string | null;
+  /** For that evaluation. */
+  readonly texts?: Jsonl | null;
   readonly idempotencyKey: string;
 }
 
@@ -79,6 +85,44 @@ export interface ModelImportInput {
   readonly model: string;
   readonly base?: VersionRef | null;
   readonly visibility?: "PUBLIC" | "PRIVATE";
+  readonly idempotencyKey: string;
+}
+
+/** JSON Lines with a name for reports. */
+export interface Jsonl {
+  readonly name?: string | null;
+  readonly jsonl: string;
+}
+
+/** How a reference would be merged. */
+export interface EvaluationRecipe {
+  readonly tokenizer?: Role | null;
+  readonly choices?: RecipeChoices | null;
+}
+
+export interface EvaluationStartInput {
+  readonly reference: {
+    readonly base: VersionRef;
+    readonly sources: readonly { readonly version: VersionRef; readonly weight?: number }[];
+  };
+  readonly candidate:
+    | { readonly version: VersionRef; readonly recipe?: never }
+    | { readonly recipe: EvaluationRecipe; readonly version?: never };
+  readonly expected?: EvaluationRecipe | null;
+  readonly texts?:
+    | { readonly builtIn: true; readonly jsonl?: never }
+    | { readonly jsonl: Jsonl; readonly builtIn?: never }
+    | null;
+  readonly prompts?: readonly string[] | null;
+  readonly tasks?: Jsonl | null;
+  readonly gate?: string;
+  readonly device?: "CPU" | "WEBGPU" | "CUDA" | "COREML" | "DML" | "ONNX_CPU";
+  readonly seed?: number | null;
+  readonly window?: number | null;
+  readonly stride?: number | null;
+  readonly chatTemplate?: boolean | null;
+  readonly floorTokens?: number | null;
+  readonly maxNewTokens?: number | null;
   readonly idempotencyKey: string;
 }
 

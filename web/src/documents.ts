@@ -13,6 +13,7 @@ import type {
   UserError,
   Verdict,
 } from "../../src/client/types.ts";
+import type { EvaluationRow } from "./evaluation-documents.ts";
 
 /** What the pages ask for, each in one request. test/web/documents.test.ts holds them against schema.graphql. */
 
@@ -123,6 +124,10 @@ export interface VersionData {
       readonly totalCount: number | null;
     } | null;
     readonly recipe: { readonly digest: string; readonly document: unknown } | null;
+    readonly evaluations: {
+      readonly nodes: readonly (EvaluationRow | null)[];
+      readonly pageInfo: PageInfo;
+    } | null;
     readonly merge: {
       readonly verdict: Verdict | null;
       readonly device: string;
@@ -164,6 +169,15 @@ export const versionDocument: Document<VersionData, { ref: string }> = document(
       parents(first: 20) { edges { relation role weight node { ref location } } }
       files(first: 100) { nodes { path role size digest } totalCount }
       recipe { digest document }
+      evaluations(first: 10) {
+        nodes {
+          id state verdict createdAt reportPath reasons { code } gate { ref }
+          inputs { role version { ref } }
+          logits { meanKld { value standardError } timesFloor }
+          job { id }
+        }
+        pageInfo { hasNextPage endCursor }
+      }
       merge {
         verdict device threads engineVersion startedAt finishedAt
         report { checks { name passed detail } warnings { code message subject } }
@@ -339,6 +353,7 @@ export interface JobHead {
     readonly inputs: readonly { readonly role: Role; readonly version: { readonly ref: string } | null }[];
     readonly version: { readonly ref: string } | null;
   } | null;
+  readonly evaluation: { readonly inputs: EvaluationRow["inputs"] } | null;
   readonly createdAt: string;
   readonly startedAt: string | null;
   readonly finishedAt: string | null;
@@ -349,6 +364,7 @@ export const jobHeadDocument: Document<{ job: JobHead | null }, { id: string }> 
     job(id: $id) {
       kind state model { name } createdAt startedAt finishedAt
       merge { inputs { role version { ref } } version { ref } }
+      evaluation { inputs { role version { ref } } }
     }
   }
 `);

@@ -30,7 +30,10 @@ export function describeEvent({ type, data }: Pick<JobEvent, "type" | "data">): 
     .join(", ");
 }
 
-function describeSuccess({ cached, created, digest, verdict }: Record<string, unknown>): string {
+function describeSuccess({ cached, created, digest, verdict, reasons }: Record<string, unknown>): string {
+  if (Array.isArray(reasons)) {
+    return reasons.length === 0 ? String(verdict) : `${verdict}: ${reasons.join(", ")}`;
+  }
   if (digest === undefined && verdict === "PASSED") return "every tensor is identical";
   if (digest === undefined && verdict === "FAILED") return "something differs: see above";
   if (cached === true) return "made before: the earlier result is this one's";

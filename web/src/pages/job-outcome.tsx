@@ -5,6 +5,7 @@ import { nextStep } from "../jobs/events.ts";
 import { type Route, versionRoute } from "../router.ts";
 import { Link } from "../ui/link.tsx";
 import { Findings, Notice } from "../ui/notice.tsx";
+import { candidateRef, VERDICT_SENTENCES, VERDICT_TONES } from "./evaluations.ts";
 import { VerdictView } from "./verdict-view.tsx";
 import { readVerifyReport } from "./verification.ts";
 
@@ -36,6 +37,7 @@ export function Outcome({ job, head }: OutcomeProps) {
     );
   }
   if (job.state !== "SUCCEEDED" || !job.result) return null;
+  if (job.result.__typename === "EvaluationResult") return <Evaluated result={job.result} head={head} />;
   if (job.result.__typename !== "VerifyResult") return <Success result={job.result} />;
   const report = readVerifyReport(job.result.merge?.verification?.report);
   const verified = head.merge?.version?.ref;
@@ -54,7 +56,12 @@ function Again({ head }: { readonly head: JobHead }) {
   );
 }
 
-function whereAgain({ kind, model, merge }: JobHead): { readonly text: string; readonly to: Route } {
+function whereAgain({ kind, model, merge, evaluation }: JobHead): {
+  readonly text: string;
+  readonly to: Route;
+} {
+  const judged = candidateRef(evaluation?.inputs ?? []);
+  if (kind === "RUN_EVALUATION" && judged) return { text: `Back to ${judged}`, to: versionRoute(judged) };
   const input = (role: Role) => merge?.inputs.find((other) => other.role === role)?.version?.ref ?? "";
   const merged = merge?.version?.ref;
   if (kind === "IMPORT_VERSION") return { text: "Import again", to: { page: "import" } };
@@ -66,7 +73,39 @@ function whereAgain({ kind, model, merge }: JobHead): { readonly text: string; r
   };
 }
 
-type Made = Exclude<NonNullable<JobFacts["result"]>, { readonly __typename: "VerifyResult" }>;
+type Result = NonNullable<JobFacts["result"]>;
+type Made = Exclude<Result, { readonly __typename: "VerifyResult" | "EvaluationResult" }>;
+
+interface EvaluatedProps {
+  readonly result: Extract<Result, { readonly __typename: "EvaluationResult" }>;
+  readonly head: JobHead;
+}
+
+/** The verdict first, then every reason, then the way to the report. */
+function Evaluated({ result, head }: EvaluatedProps) {
+  const { evaluation } = result;
+  if (!evaluation?.verdict) return null;
+  const { verdict, reasons, reportPath } = evaluation;
+  const judged = candidateRef(head.evaluation?.inputs ?? []);
+  return (
+    <Notice tone={VERDICT_TONES[verdict]} title={verdict}>
+      <p>{VERDICT_SENTENCES[verdict]}</p>
+      {reasons.length > 0 && <Findings findings={reasons.map((reason) => ({ ...reason, subject: null }))} />}
+      <div className="actions">
+        {reportPath && (
+          <a href={`${reportPath}.html`} className="button primary">
+            Report
+          </a>
+        )}
+        {judged && (
+          <Link to={versionRoute(judged)} className="button">
+            Open {judged}
+          </Link>
+        )}
+      </div>
+    </Notice>
+  );
+}
 
 function Success({ result }: { readonly result: Made }) {
   const { version } = result;

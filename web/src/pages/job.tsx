@@ -10,6 +10,7 @@ import { formatDuration, formatUtc } from "../ui/format.ts";
 import { Failure, Notice, UserErrors } from "../ui/notice.tsx";
 import { Loading, Page } from "../ui/page.tsx";
 import { Time } from "../ui/time.tsx";
+import { candidateRef } from "./evaluations.ts";
 import { Outcome } from "./job-outcome.tsx";
 import { MissingPage } from "./missing.tsx";
 
@@ -56,7 +57,11 @@ export function JobPage({ id }: { readonly id: string }) {
   );
 }
 
-function jobTitle({ kind }: JobFacts, { model, merge }: JobHead): string {
+function jobTitle({ kind }: JobFacts, { model, merge, evaluation }: JobHead): string {
+  if (kind === "RUN_EVALUATION") {
+    const judged = candidateRef(evaluation?.inputs ?? []);
+    return `Evaluation${judged ? ` of ${judged}` : model ? ` of a recipe with ${model.name}` : ""}`;
+  }
   if (kind === "VERIFY_MERGE") return `Verification${merge?.version ? ` of ${merge.version.ref}` : ""}`;
   return `${TITLES[kind]}${model ? ` into ${model.name}` : ""}`;
 }

@@ -8,6 +8,7 @@ import { Findings, Notice } from "../ui/notice.tsx";
 import { Scroll } from "../ui/scroll.tsx";
 import { Time } from "../ui/time.tsx";
 import { describeAdapter } from "./adapter-facts.ts";
+import { EvaluationsPanel } from "./version-evaluations.tsx";
 import { ProofPanel } from "./version-proof.tsx";
 
 interface OverviewProps {
@@ -28,6 +29,7 @@ export function OverviewPanel({ version, reload }: OverviewProps) {
         <div className="stack">
           <Origin version={version} />
           {version.merge && <ProofPanel version={version} merge={version.merge} reload={reload} />}
+          <EvaluationsPanel version={version} />
           <Versions version={version} />
         </div>
       </div>

@@ -1,0 +1,56 @@
+import { describe, expect, it } from "vitest";
+import type { VersionFacts } from "../../web/src/documents.ts";
+import { describeEvent } from "../../web/src/jobs/events.ts";
+import { evaluationOf, formatDivergence, partOf } from "../../web/src/pages/evaluations.ts";
+
+type Row = Parameters<typeof partOf>[0];
+const input = (role: "BASE" | "ADAPTER" | "CANDIDATE", ref: string | null) => ({
+  role,
+  version: ref === null ? null : { ref },
+});
+const row = (...inputs: ReturnType<typeof input>[]) => ({ inputs }) as unknown as Row;
+
+describe("an evaluation on the page of a version", () => {
+  it("says what the version is to it", () => {
+    const judged = row(
+      input("BASE", "a/base@1"),
+      input("ADAPTER", "a/lora@2"),
+      input("CANDIDATE", "a/merged@1"),
+    );
+    expect(partOf(judged, "a/merged@1")).toBe("judged");
+    expect(partOf(judged, "a/lora@2")).toBe("in a/merged@1");
+    const recipe = row(input("BASE", "a/base@1"), input("ADAPTER", "a/lora@2"));
+    expect(partOf(recipe, "a/lora@2")).toBe("in the merge that a recipe gives");
+  });
+
+  it("writes a divergence with as many digits as it has meaning", () => {
+    expect([0, 1.14e-5, 0.01234, 0.5].map(formatDivergence)).toEqual(["0", "1.1e-5", "0.012", "0.5"]);
+  });
+
+  it("is offered for what was merged here, if all it was made of may be seen", () => {
+    const edge = (role: "BASE" | "ADAPTER", ref: string | null, weight: number | null = null) => ({
+      relation: "MERGED_FROM" as const,
+      role,
+      weight,
+      node: ref === null ? null : { ref, location: null },
+    });
+    const version = (...edges: ReturnType<typeof edge>[]) =>
+      ({ ref: "a/merged@1", parents: { edges } }) as unknown as VersionFacts;
+    expect(evaluationOf(version(edge("BASE", "a/base@1"), edge("ADAPTER", "a/lora@2", 1)))).toEqual({
+      reference: { base: { ref: "a/base@1" }, sources: [{ version: { ref: "a/lora@2" }, weight: 1 }] },
+      candidate: { version: { ref: "a/merged@1" } },
+    });
+    expect(evaluationOf(version(edge("BASE", null), edge("ADAPTER", "a/lora@2", 1)))).toBeNull();
+    expect(evaluationOf(version(edge("BASE", "a/base@1"), edge("ADAPTER", null, 1)))).toBeNull();
+    expect(evaluationOf(version())).toBeNull();
+  });
+
+  it("ends with its verdict and the codes of its reasons among the events", () => {
+    const said = (data: object) => describeEvent({ type: "SUCCEEDED", data });
+    expect(said({ verdict: "PASSED", reasons: [] })).toBe("PASSED");
+    expect(said({ verdict: "FAILED", reasons: ["LAYER_DROPPED", "KLD_ABOVE_GATE"] })).toBe(
+      "FAILED: LAYER_DROPPED, KLD_ABOVE_GATE",
+    );
+    expect(said({ verdict: "PASSED" })).toBe("every tensor is identical");
+  });
+});

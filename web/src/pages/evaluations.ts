@@ -1,0 +1,50 @@
+import type { EvaluationStartInput, EvaluationVerdict } from "../../../src/client/types.ts";
+import type { VersionFacts } from "../documents.ts";
+import type { EvaluationRow } from "../evaluation-documents.ts";
+
+/** The version that an evaluation judges; null for a recipe, or one that the reader may not see. */
+export function candidateRef(inputs: EvaluationRow["inputs"]): string | null {
+  return inputs.find(({ role }) => role === "CANDIDATE")?.version?.ref ?? null;
+}
+
+export const VERDICT_TONES: Record<EvaluationVerdict, "good" | "bad" | "warn"> = {
+  PASSED: "good",
+  FAILED: "bad",
+  INCONCLUSIVE: "warn",
+};
+
+export const VERDICT_SENTENCES: Record<EvaluationVerdict, string> = {
+  PASSED: "Within everything that the gate asks for, the candidate does what base and adapter do.",
+  FAILED: "The candidate does not do what base and adapter do, or not as closely as the gate asks for.",
+  INCONCLUSIVE: "Too little was measured for the certainty that the gate asks for.",
+};
+
+/** What an evaluation is to a version that is one of its parts, in words. */
+export function partOf(row: EvaluationRow, ref: string): string {
+  const part = row.inputs.find(({ version }) => version?.ref === ref)?.role;
+  if (part === "CANDIDATE") return "judged";
+  const judged = candidateRef(row.inputs);
+  return judged === null ? "in the merge that a recipe gives" : `in ${judged}`;
+}
+
+/** `1.1e-5`, `0.012`: a divergence as people write it. */
+export function formatDivergence(value: number): string {
+  return value !== 0 && Math.abs(value) < 0.001
+    ? value.toExponential(1)
+    : String(Number(value.toPrecision(2)));
+}
+
+/** How to judge a merged version by what it was made from; null where that is not known. */
+export function evaluationOf(version: VersionFacts): Omit<EvaluationStartInput, "idempotencyKey"> | null {
+  const edges = version.parents?.edges.filter(({ relation }) => relation === "MERGED_FROM") ?? [];
+  const base = edges.find(({ role }) => role === "BASE")?.node?.ref;
+  const adapters = edges.filter(({ role }) => role === "ADAPTER");
+  if (base === undefined || adapters.length === 0 || adapters.some(({ node }) => node === null)) return null;
+  return {
+    reference: {
+      base: { ref: base },
+      sources: adapters.map(({ node, weight }) => ({ version: { ref: node!.ref }, weight: weight ?? 1 })),
+    },
+    candidate: { version: { ref: version.ref } },
+  };
+}
