@@ -1,0 +1,142 @@
+import { Template } from "@huggingface/jinja";
+import { AppError } from "../../core/errors.ts";
+import type { ChatMessage } from "../../core/evaluation/texts.ts";
+import { isJsonObject, type Json } from "../../core/json.ts";
+import type { TokenizerContents } from "./tokenizer-files.ts";
+
+/**
+ * The day that templates believe it is, so that a report can be reproduced: the one that templates of Llama 3 fall back
+ * to where nobody tells them.
+ */
+export const TEMPLATE_DATE = "2024-07-26";
+
+export interface ChatOptions {
+  /** End with the beginning of an assistant's turn. */
+  readonly addGenerationPrompt: boolean;
+  /** What `strftime_now` of a template says, as YYYY-MM-DD at midnight; default `TEMPLATE_DATE`. */
+  readonly date?: string;
+}
+
+/**
+ * The templates of a tokenizer by name, as transformers finds them: files of their own go before `chat_template` in
+ * tokenizer_config.json, which is one template or a list of named ones.
+ * @throws BAD_TOKENIZER
+ */
+export function chatTemplates({ json, templates }: TokenizerContents): ReadonlyMap<string, string> {
+  if (templates.size > 0) return templates;
+  const value = json.get("tokenizer_config.json")?.chat_template;
+  if (value === undefined || value === null) return templates;
+  if (typeof value === "string") return new Map([["default", value]]);
+  const named = Array.isArray(value)
+    ? value.map((entry: Json) => (isJsonObject(entry) ? [entry.name, entry.template] : []))
+    : Object.entries(isJsonObject(value) ? value : { "": null });
+  return new Map(
+    named.map(([name, template]) => {
+      if (typeof name === "string" && typeof template === "string") return [name, template];
+      throw new AppError(
+        "BAD_TOKENIZER",
+        "chat_template in tokenizer_config.json is neither a text nor a list of templates with name and template. Restore the file from its source.",
+      );
+    }),
+  );
+}
+
+/** @throws CHAT_TEMPLATE_MISSING */
+export function defaultTemplate(templates: ReadonlyMap<string, string>): string {
+  const template = templates.get("default");
+  if (template !== undefined) return template;
+  const others =
+    templates.size > 0
+      ? `only templates called ${[...templates.keys()].sort().join(", ")}`
+      : "no chat template";
+  throw new AppError(
+    "CHAT_TEMPLATE_MISSING",
+    `the tokenizer has ${others}, so conversations cannot be written as text: give texts instead of messages, or add a chat_template.jinja beside tokenizer.json.`,
+  );
+}
+
+interface RenderInput extends ChatOptions {
+  readonly messages: readonly ChatMessage[];
+  /** Contents of special tokens by name: `bos_token`, … */
+  readonly names: Readonly<Record<string, string>>;
+}
+
+/** Longer ones are endless, or as good as that. */
+const MAX_RANGE = 100_000;
+
+/**
+ * A conversation as the text that the model was trained on, as `apply_chat_template(tokenize=False)` of transformers
+ * writes it. Tokenize it without special tokens: the template writes its own.
+ * @throws CHAT_TEMPLATE_FAILED with what the template or its interpreter says
+ */
+export function renderChat(template: string, input: RenderInput): string {
+  const { messages, names, addGenerationPrompt, date = TEMPLATE_DATE } = input;
+  try {
+    return new Template(template).render({
+      ...names,
+      messages: messages.map(({ role, content }) => ({ role, content })),
+      tools: null,
+      documents: null,
+      add_generation_prompt: addGenerationPrompt,
+      range: boundedRange,
+      strftime_now: (format: string) => strftime(format, date),
+    });
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new AppError(
+      "CHAT_TEMPLATE_FAILED",
+      `the chat template does not take this conversation: ${error.message}. Change the messages (roles in turn, a first one of the user), or give texts.`,
+      { cause: error },
+    );
+  }
+}
+
+function boundedRange(start: number, stop?: number, step = 1): number[] {
+  const [from, to] = stop === undefined ? [0, start] : [start, stop];
+  if (step === 0) throw new Error("range() with a step of 0");
+  const count = Math.max(0, Math.ceil((to - from) / step));
+  if (!(count <= MAX_RANGE)) throw new Error(`range() of ${count} numbers`);
+  return Array.from({ length: count }, (_, i) => from + i * step);
+}
+
+const MONTHS = "January February March April May June July August September October November December".split(
+  " ",
+);
+const DAYS = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday".split(" ");
+const two = (value: number) => String(value).padStart(2, "0");
+
+/** Python's `strftime` of a day at midnight, in English. */
+function strftime(format: string, date: string): string {
+  const day = new Date(`${date}T00:00:00Z`);
+  if (Number.isNaN(day.getTime()))
+    throw new AppError("BAD_INPUT", `${date} is not a date: write YYYY-MM-DD.`);
+  const ofYear = (day.getTime() - Date.UTC(day.getUTCFullYear(), 0, 1)) / 86_400_000 + 1;
+  const fields: Readonly<Record<string, string>> = {
+    Y: String(day.getUTCFullYear()),
+    y: two(day.getUTCFullYear() % 100),
+    m: two(day.getUTCMonth() + 1),
+    d: two(day.getUTCDate()),
+    e: String(day.getUTCDate()).padStart(2, " "),
+    "-d": String(day.getUTCDate()),
+    "-m": String(day.getUTCMonth() + 1),
+    B: MONTHS[day.getUTCMonth()]!,
+    b: MONTHS[day.getUTCMonth()]!.slice(0, 3),
+    A: DAYS[day.getUTCDay()]!,
+    a: DAYS[day.getUTCDay()]!.slice(0, 3),
+    j: String(ofYear).padStart(3, "0"),
+    H: "00",
+    I: "12",
+    M: "00",
+    S: "00",
+    p: "AM",
+    F: date,
+    T: "00:00:00",
+    "%": "%",
+  };
+  return format.replace(/%(-?.)/gs, (directive, name: string) => {
+    const value = fields[name];
+    if (value === undefined)
+      throw new Error(`strftime_now("${format}") uses ${directive}, which is not known here`);
+    return value;
+  });
+}
