@@ -21,7 +21,7 @@ export interface Settings {
   readonly failpoint: Failpoint | null;
   /** Threads of one merge. */
   readonly threads: number;
-  /** Bytes that all merges of one worker may take together. */
+  /** Bytes that all merges and evaluations of one worker may take together. */
   readonly memory: number;
   readonly logLevel: LogLevel;
   /** Whether the API answers introspection. */
@@ -96,7 +96,7 @@ const RULES = {
   GRAFTWORK_MEMORY: rule({
     default: null,
     description:
-      "Megabytes of memory that all merges of one worker may take together, by their plans; others wait. Half of what the machine or container has where unset.",
+      "Megabytes of memory that all merges and evaluations of one worker may take together, as estimated; others wait. Half of what the machine or container has where unset.",
     schema: whole(100, 99_999_999, 8),
     allowed: "a whole number of megabytes from 100",
   }),

@@ -109,7 +109,7 @@ export async function requireWorkerWith(
   const why = lacks.length === 0 ? "none has registered its devices yet" : lacks.join(" ");
   throw new AppError(
     "DEVICE_UNAVAILABLE",
-    `No worker can merge on ${device} now (${why}). Start one on a machine that has it, or merge on CPU.`,
+    `No worker can compute on ${device} now (${why}). Start one on a machine that has it, or take CPU.`,
     { field: "device", details: { device } },
   );
 }
@@ -140,7 +140,7 @@ export async function tellStranded({ db, now }: RegistryContext): Promise<number
         where: { jobId: id, type: "progress-note", data: { path: ["code"], equals: "WAITS_FOR_DEVICE" } },
       });
       if (job.state !== "QUEUED" || known > 0) return 0;
-      const message = `waits for a worker that has ${device}: none is alive. Start one, or cancel the job and merge on CPU.`;
+      const message = `waits for a worker that has ${device}: none is alive. Start one, or cancel the job and take CPU.`;
       await appendUnfenced(tx, id, { type: "progress-note", data: { code: "WAITS_FOR_DEVICE", message } });
       return 1;
     });
