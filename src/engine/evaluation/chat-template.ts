@@ -1,8 +1,6 @@
 import { Template } from "@huggingface/jinja";
 import { AppError } from "../../core/errors.ts";
 import type { ChatMessage } from "../../core/evaluation/texts.ts";
-import { isJsonObject, type Json } from "../../core/json.ts";
-import type { TokenizerContents } from "./tokenizer-files.ts";
 
 /**
  * The day that templates believe it is, so that a report can be reproduced: the one that templates of Llama 3 fall back
@@ -15,30 +13,6 @@ export interface ChatOptions {
   readonly addGenerationPrompt: boolean;
   /** What `strftime_now` of a template says, as YYYY-MM-DD at midnight; default `TEMPLATE_DATE`. */
   readonly date?: string;
-}
-
-/**
- * The templates of a tokenizer by name, as transformers finds them: files of their own go before `chat_template` in
- * tokenizer_config.json, which is one template or a list of named ones.
- * @throws BAD_TOKENIZER
- */
-export function chatTemplates({ json, templates }: TokenizerContents): ReadonlyMap<string, string> {
-  if (templates.size > 0) return templates;
-  const value = json.get("tokenizer_config.json")?.chat_template;
-  if (value === undefined || value === null) return templates;
-  if (typeof value === "string") return new Map([["default", value]]);
-  const named = Array.isArray(value)
-    ? value.map((entry: Json) => (isJsonObject(entry) ? [entry.name, entry.template] : []))
-    : Object.entries(isJsonObject(value) ? value : { "": null });
-  return new Map(
-    named.map(([name, template]) => {
-      if (typeof name === "string" && typeof template === "string") return [name, template];
-      throw new AppError(
-        "BAD_TOKENIZER",
-        "chat_template in tokenizer_config.json is neither a text nor a list of templates with name and template. Restore the file from its source.",
-      );
-    }),
-  );
 }
 
 /** @throws CHAT_TEMPLATE_MISSING */

@@ -6,7 +6,7 @@ import type { MergePlan } from "../../core/plan.ts";
 import type { TokenSequence } from "../forward/sequences.ts";
 import type { EvaluationInputs } from "./evaluate.ts";
 import { TextTokenizer } from "./tokenizer.ts";
-import { recipeTokenizer, tokenizerReasons } from "./tokenizer-files.ts";
+import { recipeTokenizer, tokenizerReasons } from "./tokenizer-reasons.ts";
 
 /** The longest window unless another one is asked for: what 24 GB of memory and patience allow. */
 const MAX_WINDOW = 2_048;

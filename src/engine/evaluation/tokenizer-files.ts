@@ -3,6 +3,7 @@ import type { CheckpointFacts } from "../../core/checkpoint.ts";
 import { AppError } from "../../core/errors.ts";
 import { type JsonObject, parseJsonObject, TOKENIZER_JSON } from "../../core/json.ts";
 import type { TokenizerChoice } from "../../core/tokenizer.ts";
+import type { TokenizerContents } from "../../core/tokenizer-json/contents.ts";
 import { readText } from "../../storage/folder.ts";
 import type { Located } from "../events.ts";
 
@@ -44,14 +45,6 @@ export function ownFiles({ folder, facts }: Located): Map<string, string> {
 
 function hasFile(facts: CheckpointFacts, name: string): boolean {
   return facts.files.some(({ path }) => path === name);
-}
-
-/** Contents of tokenizer files. */
-export interface TokenizerContents {
-  /** Parsed, by name. */
-  readonly json: ReadonlyMap<string, JsonObject>;
-  /** Chat templates in files of their own: "default" and named ones. */
-  readonly templates: ReadonlyMap<string, string>;
 }
 
 /**

@@ -2,16 +2,13 @@ import { AppError } from "../../core/errors.ts";
 import type { ChatMessage } from "../../core/evaluation/texts.ts";
 import { type Digest, digestJson } from "../../core/identity.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
+import { chatTemplates } from "../../core/tokenizer-json/chat-templates.ts";
+import type { TokenizerContents } from "../../core/tokenizer-json/contents.ts";
 import { readSettings, type TokenizerSettings } from "../../core/tokenizer-json/settings.ts";
 import { textAsBytes } from "../tokenizer/byte-level.ts";
 import { TextPipeline } from "../tokenizer/text-pipeline.ts";
-import { type ChatOptions, chatTemplates, defaultTemplate, renderChat } from "./chat-template.ts";
-import {
-  readTokenizerFiles,
-  requireTokenizerJson,
-  type TokenizerContents,
-  type TokenizerPaths,
-} from "./tokenizer-files.ts";
+import { type ChatOptions, defaultTemplate, renderChat } from "./chat-template.ts";
+import { readTokenizerFiles, requireTokenizerJson, type TokenizerPaths } from "./tokenizer-files.ts";
 
 export interface TokenizerOptions {
   /** Rows of the model's embedding; ids beyond them are refused when they come up. */
