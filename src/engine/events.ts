@@ -11,12 +11,14 @@ export type Stage =
   | "weights"
   | "logits"
   | "text"
-  | "tasks";
+  | "tasks"
+  // Of an advice: timing both sides.
+  | "measure";
 
 /** What long work tells while it runs; the CLI draws it, a job stores it, a test collects it. */
 export type EngineEvent =
   | { readonly type: "stage"; readonly stage: Stage; readonly message: string }
-  /** Bytes done of all bytes of the stage. */
+  /** Bytes done of all bytes of the stage; of an evaluation's levels from 2 on, steps of all steps. */
   | { readonly type: "progress"; readonly stage: Stage; readonly done: number; readonly total: number }
   | { readonly type: "warning"; readonly finding: Finding };
 
