@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { type CommandSpec, UsageError, type Values } from "./command.ts";
+import { type CommandSpec, textsOf, UsageError, type Values } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 
 export function findCommand(name: string): CommandSpec {
@@ -19,7 +19,8 @@ export function parseCommandLine(command: CommandSpec, args: readonly string[]) 
   for (const token of tokens) {
     if (token.kind !== "option") continue;
     // The last one would win silently; with --adapter that merges less than was asked for.
-    if (seen.has(token.name)) throw new UsageError(`--${token.name} is given twice`, command);
+    if (seen.has(token.name) && !command.options[token.name]?.multiple)
+      throw new UsageError(`--${token.name} is given twice`, command);
     seen.add(token.name);
   }
   const missing = command.positionals[positionals.length];
@@ -29,18 +30,22 @@ export function parseCommandLine(command: CommandSpec, args: readonly string[]) 
   for (const [name, option] of Object.entries(command.options)) {
     const value = values[name];
     if (option.required && value === undefined) throw new UsageError(`--${name} is missing`, command);
-    if (value === "") throw new UsageError(`--${name} is empty`, command);
-    const wrong = typeof value === "string" ? option.check?.(value) : null;
-    if (wrong) throw new UsageError(`--${name} ${wrong}`, command);
+    for (const text of textsOf(values as Values, name)) {
+      if (text === "") throw new UsageError(`--${name} is empty`, command);
+      const wrong = option.check?.(text);
+      if (wrong) throw new UsageError(`--${name} ${wrong}`, command);
+    }
   }
+  const wrong = command.check?.(values as Values);
+  if (wrong) throw new UsageError(wrong, command);
   return { values: values as Values, positionals };
 }
 
 function parse(command: CommandSpec, args: readonly string[]) {
   const options = Object.fromEntries(
-    Object.entries(command.options).map(([name, { type, short }]) => [
+    Object.entries(command.options).map(([name, { type, short, multiple }]) => [
       name,
-      { type, ...(short && { short }) },
+      { type, ...(short && { short }), ...(multiple && { multiple }) },
     ]),
   );
   try {

@@ -32,7 +32,8 @@ export function commandHelp(command: CommandSpec): string {
     option.help,
   ]);
   const summary = `${command.summary[0]!.toUpperCase()}${command.summary.slice(1)}.`;
-  return [usage(command), "", summary, command.details, "", ...table(options)].join("\n");
+  const exits = command.exits === undefined ? [] : ["", `Exit codes: ${command.exits}`];
+  return [usage(command), "", summary, command.details, "", ...table(options), ...exits].join("\n");
 }
 
 export function versionLine(): string {

@@ -8,7 +8,7 @@ import { type CommandSpec, type Outcome, textOf, UsageError, type Values } from 
 import { commandHelp, overview, usage, versionLine } from "./help.ts";
 import { Progress } from "./progress.ts";
 
-/** The exit code: 0 done, 1 refused or failed, 2 wrong usage. */
+/** The exit code: 0 done, 1 refused or failed, 2 wrong usage; of some commands others besides. */
 async function main(args: readonly string[]): Promise<number> {
   const json = args.includes("--json");
   try {
@@ -33,12 +33,12 @@ async function dispatch(args: readonly string[], json: boolean): Promise<number>
   const { values, positionals } = parseCommandLine(command, rest);
   if (values.help) return say(commandHelp(command));
   const outcome = await execute(command, values, positionals);
-  const { document, lines, failure } = outcome;
+  const { document, lines, failure, exitCode = 1 } = outcome;
   if (json) printJson({ ...document, ...(failure && { error: describe(failure) }) });
   else print(lines.join("\n"));
   if (!failure) return 0;
   complain(failure.code, failure.message);
-  return 1;
+  return exitCode;
 }
 
 async function execute(
@@ -66,7 +66,11 @@ async function execute(
   try {
     const { run } = await command.load();
     const engine = { threads, signal: interrupted.signal, cache: digestCacheFolder() };
-    return await run({ values, positionals, engine, watch });
+    const stream = (text: string) => {
+      progress?.clear();
+      process.stdout.write(harmless(text));
+    };
+    return await run({ values, positionals, engine, watch, stream });
   } finally {
     progress?.clear();
     process.removeListener("SIGINT", stop).removeListener("SIGTERM", stop);

@@ -1,4 +1,4 @@
-import type { EngineEvent } from "../engine/events.ts";
+import type { EngineEvent, Stage } from "../engine/events.ts";
 import { bytes } from "./format.ts";
 
 export interface ProgressOutput {
@@ -12,6 +12,8 @@ const BAR_INTERVAL = 100;
 /** Milliseconds between two lines where there is no terminal: a log file should stay readable. */
 const LINE_INTERVAL = 2_000;
 const BAR_WIDTH = 24;
+/** Stages that count steps; all others count bytes. */
+const STEPS: ReadonlySet<Stage> = new Set(["logits", "text", "tasks", "measure"]);
 
 /** Draws the events of long work: one line that is redrawn on a terminal, plain lines elsewhere. */
 export class Progress {
@@ -48,14 +50,18 @@ export class Progress {
     }
     this.#shown = now;
     const share = event.total === 0 ? 1 : event.done / event.total;
-    const speed = event.done / Math.max(0.001, (now - this.#started) / 1000);
-    const numbers = `${Math.floor(share * 100)} %  ${bytes(event.done)} of ${bytes(event.total)}  ${bytes(speed)}/s`;
+    const numbers = `${Math.floor(share * 100)} %${STEPS.has(event.stage) ? "" : this.#bytes(event, now)}`;
     if (!this.#out.isTTY) this.#out.write(`${this.#stage}: ${numbers}\n`);
     else {
       const full = Math.round(share * BAR_WIDTH);
       const bar = "█".repeat(full) + "░".repeat(BAR_WIDTH - full);
       this.#draw(`${this.#stage.padEnd(6)} ${bar} ${numbers}`);
     }
+  }
+
+  #bytes({ done, total }: { done: number; total: number }, now: number): string {
+    const speed = done / Math.max(0.001, (now - this.#started) / 1000);
+    return `  ${bytes(done)} of ${bytes(total)}  ${bytes(speed)}/s`;
   }
 
   /** Removes the drawn line, so that what follows starts on a clean one. */
