@@ -88,7 +88,7 @@ export function diagnose(input: DiagnosisInput): Reason[] {
   if (idle.length > 0) return [...infinite, ...idle];
   const faults = touched.flatMap((found) => faultOf(found, input) ?? []);
   const changed = untouched.filter(({ differing }) => differing > 0);
-  const adapter = otherAdapter(faults, changed);
+  const adapter = otherAdapter(faults, changed, touched.length - faults.length);
   if (adapter) return [...infinite, adapter];
   const base = otherBase({ faults, changed, input });
   return [
@@ -258,11 +258,15 @@ function expected({ tensor, sums, elements }: TouchedTensor): string {
  * Most of what was added at all is another change. An adapter leaves vectors alone, and embeddings mostly: where those
  * changed as well, it is the base that is another.
  */
-function otherAdapter(faults: readonly Fault[], changed: readonly UntouchedTensor[]): Reason | null {
+function otherAdapter(
+  faults: readonly Fault[],
+  changed: readonly UntouchedTensor[],
+  right: number,
+): Reason | null {
   const other = faults.filter(({ code }) => code === "OTHER");
   const moved = faults.filter(({ code }) => code !== "UNMOVED");
-  if (other.length === 0 || other.length * 2 < moved.length || changed.some(({ shape }) => shape.length < 2))
-    return null;
+  if (other.length <= right || other.length * 2 < moved.length) return null;
+  if (changed.some(({ shape }) => shape.length < 2)) return null;
   const [first] = other as [Fault];
   const count = `${other.length} of ${counted(faults.length, "tensor")}`;
   const message = `What was added to ${count} that are not base + adapter is another change than this adapter's (${first.found.tensor}: ${evidence(first.found)}): it was made from another adapter, another checkpoint of its training, or for another base. Name the adapter that was merged, or merge this one.`;

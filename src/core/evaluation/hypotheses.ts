@@ -1,3 +1,4 @@
+import type { MergeableDtype } from "../dtype.ts";
 import { bitsToNumber, roundToBits } from "../numerics.ts";
 import type { TouchedTensor, WeightSample } from "./retention.ts";
 import { figure } from "./wording.ts";
@@ -25,13 +26,16 @@ export interface Hypothesis {
 export function isChange(
   { weights, stored, dtype }: WeightSample,
   delta: Float32Array,
-  { factor = 1, grid = dtype }: { readonly factor?: number; readonly grid?: WeightSample["dtype"] } = {},
+  { factor = 1, grid = dtype }: { readonly factor?: number; readonly grid?: MergeableDtype } = {},
 ): boolean {
+  if (isFarOff({ weights, stored }, delta, factor)) return false;
+  const round = ROUNDERS[grid];
   const sums = { size: 0, together: 0, expected: 0, error: 0, least: 0 };
-  for (const [i, change] of delta.entries()) {
+  for (let i = 0; i < delta.length; i++) {
+    const change = delta[i]!;
     const weight = weights[i]!;
     const value = weight + factor * change;
-    const right = bitsToNumber(grid, roundToBits(grid, value));
+    const right = round(value);
     const found = stored[i]!;
     if (!Number.isFinite(found)) continue;
     sums.size += change * change;
@@ -46,6 +50,41 @@ export function isChange(
   const close = projections <= CLOSE * Math.abs(factor) + (CERTAINTY * noise) / Math.sqrt(delta.length);
   return close && Math.sqrt(sums.error / sums.size) <= SLACK * noise + CLOSE * Math.abs(factor);
 }
+
+/** Whether taking factor·Δ out of the stored change makes it larger: then nothing of it is in there. No rounding needed. */
+function isFarOff(
+  { weights, stored }: Pick<WeightSample, "weights" | "stored">,
+  delta: Float32Array,
+  factor: number,
+): boolean {
+  let before = 0;
+  let after = 0;
+  let size = 0;
+  for (let i = 0; i < delta.length; i++) {
+    const change = stored[i]! - weights[i]!;
+    const wanted = factor * delta[i]!;
+    if (!Number.isFinite(change)) continue;
+    before += change * change;
+    after += (change - wanted) ** 2;
+    size += wanted * wanted;
+  }
+  return after > before + size / 2;
+}
+
+const floats = new Float32Array(1);
+const words = new Uint32Array(floats.buffer);
+
+const ROUNDERS: Readonly<Record<MergeableDtype, (value: number) => number>> = {
+  F32: Math.fround,
+  // `roundToBits` without the way through bits of a number: this runs some million times.
+  BF16: (value) => {
+    floats[0] = value;
+    if (!Number.isFinite(value)) return value;
+    words[0] = (words[0]! + 0x7fff + ((words[0]! >>> 16) & 1)) & 0xffff0000;
+    return floats[0]!;
+  },
+  F16: (value) => bitsToNumber("F16", roundToBits("F16", value)),
+};
 
 /** How far, relative to a change, another arithmetic may take it. */
 const CLOSE = 0.03;
@@ -68,6 +107,9 @@ export function whatItIs(
   sample: WeightSample,
   others: readonly WeightSample[],
 ): Hypothesis | null {
+  // First: where the change is large beside the rounding, it is the exact one within any tolerance.
+  const grid = coarserGrid(sample);
+  if (grid !== null) return { code: "PRECISION_LOST", detail: grid };
   if (isChange(sample, sample.delta)) return null;
   const fits = ({ factor }: Factor) =>
     Math.abs(factor - 1) > DISTINCT && isChange(sample, sample.delta, { factor });
@@ -86,8 +128,7 @@ export function whatItIs(
   const swapped = others.filter((other) => isChange(sample, other.delta));
   if (swapped.length === 1) return { code: "MODULES_SWAPPED", detail: swapped[0]!.tensor };
   // Ambiguous: changes that are alike cannot be told apart.
-  if (swapped.length > 1) return null;
-  return lostPrecision(sample);
+  return null;
 }
 
 interface Factor {
@@ -121,10 +162,11 @@ function ownProjection({ sums }: TouchedTensor): number | null {
   return Math.abs(projection) > DISTINCT ? projection : null;
 }
 
-/** The exact change, but rounded to a coarser type before it was stored in a finer one. */
-function lostPrecision(sample: WeightSample): Hypothesis | null {
-  const coarser =
-    sample.dtype === "F32" ? (["F16", "BF16"] as const) : sample.dtype === "F16" ? (["BF16"] as const) : [];
-  const grid = coarser.find((type) => isChange(sample, sample.delta, { grid: type }));
-  return grid === undefined ? null : { code: "PRECISION_LOST", detail: grid };
+/** The coarser type that every stored element has a value of, where they are the exact change rounded into it. */
+function coarserGrid(sample: WeightSample): MergeableDtype | null {
+  const { dtype, stored, delta } = sample;
+  const coarser: readonly MergeableDtype[] =
+    dtype === "BF16" ? [] : dtype === "F16" ? ["BF16"] : ["BF16", "F16"];
+  const isOn = (grid: MergeableDtype) => stored.every((value) => ROUNDERS[grid](value) === value);
+  return coarser.find((grid) => isOn(grid) && isChange(sample, delta, { grid })) ?? null;
 }
