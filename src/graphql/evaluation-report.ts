@@ -96,6 +96,22 @@ const FirstApart = builder.objectRef<NonNullable<Part<"logits">["firstApart"]>>(
   }),
 });
 
+const AdapterEffect = builder.objectRef<NonNullable<Part<"logits">["effect"]>>("AdapterEffect").implement({
+  description: "What the adapters change at all: the base alone against the reference.",
+  fields: (t) => ({
+    documents: t.exposeInt("documents", { description: "Documents of it." }),
+    predictions: t.exposeInt("predictions", { description: "Predictions of it." }),
+    meanKld: t.exposeFloat("meanKld", {
+      description: "Mean KL divergence of the base alone from the reference, in nats.",
+    }),
+    share: t.exposeFloat("share", {
+      nullable: true,
+      description:
+        "The candidate's mean KL divergence over it: how much of the effect the merge changed; null where it is 0.",
+    }),
+  }),
+});
+
 export const LogitParity = builder.objectRef<Part<"logits">>("LogitParity").implement({
   description: "Level 2: does it behave the same? Candidate against reference, over the same tokens.",
   fields: (t) => ({
@@ -160,6 +176,11 @@ export const LogitParity = builder.objectRef<Part<"logits">>("LogitParity").impl
     timesFloor: t.exposeFloat("timesFloor", {
       nullable: true,
       description: "Mean KL divergence over the floor's; null where that is 0 or was not measured.",
+    }),
+    effect: t.expose("effect", {
+      type: AdapterEffect,
+      nullable: true,
+      description: "What the adapters change at all; null where the base alone was not run.",
     }),
     firstApart: t.expose("firstApart", {
       type: FirstApart,

@@ -140,6 +140,13 @@ export const Evaluation = builder.prismaNode("Evaluation", {
       select: { recipe: { select: { digest: true, document: true } } },
       resolve: ({ recipe }) => recipe,
     }),
+    note: t.string({
+      nullable: true,
+      description:
+        "How the reference runs: as branches beside the base, or by the exact change where an adapter has no such form; null until there is a report.",
+      select: { summary: true },
+      resolve: (row) => summaryOf(row)?.reference.note ?? null,
+    }),
     merge: t.relation("merge", {
       description: "The merge that it follows; null where somebody asked for it by itself.",
       nullable: true,

@@ -143,7 +143,10 @@ function readWeight(weight: number | null | undefined, field: string): number {
   throw new AppError("BAD_INPUT", "A weight is a finite number.", { field });
 }
 
-/** The choices of the recipe that made a version here out of just these inputs; null where none did. */
+/**
+ * The choices of the recipe that made a version here: of the one with just these inputs, if there is one. Where others
+ * made it, how it was meant to be stored still holds. Null for a version that was not merged here.
+ */
 async function recordedChoices(
   { db }: Pick<ViewerContext, "db">,
   { base, sources, candidate }: Parts & { readonly candidate: Found },
@@ -159,6 +162,7 @@ async function recordedChoices(
     recipe.sources.every(
       ({ version, weight }, i) => version === sources[i]!.digest && weight === sources[i]!.weight,
     );
-  const recipe = merges.map((merge) => parseRecipe(merge.recipe.document)).find(fits);
-  return recipe ? recipeChoices(recipe) : null;
+  const recipes = merges.map((merge) => parseRecipe(merge.recipe.document));
+  const recipe = recipes.find(fits) ?? recipes[0];
+  return recipe ? { ...recipeChoices(recipe), weights: sources.map(({ weight }) => weight) } : null;
 }

@@ -136,9 +136,9 @@ const WHOLE = `query ($id: ID!) { evaluation(id: $id) {
   weights { touched projection maxUlp }
   logits {
     documents meanKld { value standardError lower upper } sameTop { value } perplexityRatio { value lower }
-    timesFloor floor { meanKld p99Kld } firstApart { layer }
+    timesFloor floor { meanKld p99Kld } effect { meanKld share } firstApart { layer }
   }
-  logitsSkipped text { exactMatch { value } } tasks { pValue } texts { name tokens }
+  note logitsSkipped text { exactMatch { value } } tasks { pValue } texts { name tokens }
   retention(first: 2) { nodes { tensor relativeError elements } pageInfo { hasNextPage endCursor } }
   layers { name relativeError } histogram { from candidate }
   worst(first: 1) { nodes { token kld } } continuations(first: 1) { nodes { prompt firstDivergence } }
@@ -166,7 +166,9 @@ describe("an evaluation", () => {
         },
         timesFloor: example.timesFloor,
         floor: { meanKld: example.floor!.meanKld, p99Kld: example.floor!.p99 },
+        effect: example.effect && { meanKld: example.effect.meanKld, share: example.effect.share },
       },
+      note: expect.stringContaining("W·x"),
       texts: { name: "support-held-out", tokens: 14_275 },
       merge: null,
       job: { result: { evaluation: { id: id("Evaluation", shown.evaluationId) } } },

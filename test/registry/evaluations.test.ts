@@ -71,7 +71,7 @@ describe("an evaluation", () => {
       (await loadEvaluationWork(test.db, (await startEvaluation(s.admin, request)).evaluationId)).choices;
     expect(await choicesOf(evaluation())).toMatchObject({ dtype: "F32", tokenizer: "base", weights: [1] });
     const other = evaluation({ sources: [{ ref: "demo/light-touch", weight: 0.5 }] });
-    expect(await choicesOf(other)).toEqual({ tokenizer: null, weights: [0.5] });
+    expect(await choicesOf(other)).toMatchObject({ dtype: "F32", tokenizer: "base", weights: [0.5] });
     const expected = { tokenizer: "adapter" as const, choices: { dtype: "F16" as const } };
     expect(await choicesOf(evaluation({ expected }))).toMatchObject({ dtype: "F16", tokenizer: "adapter" });
     const foreign = await choicesOf(evaluation({ candidate: { ref: "demo/base" } }));
@@ -217,9 +217,15 @@ describe("a report", () => {
     await expect(readReport(s.as(ANONYMOUS), evaluationId)).rejects.toMatchObject({ code: "NOT_FOUND" });
     const waiting = await startEvaluation(s.admin, evaluation());
     const asked = () => readReport(member, waiting.evaluationId);
-    await expect(asked()).rejects.toMatchObject({ code: "NO_REPORT", message: expect.stringContaining("waits for a worker") });
+    await expect(asked()).rejects.toMatchObject({
+      code: "NO_REPORT",
+      message: expect.stringContaining("waits for a worker"),
+    });
     await cancelJob(s.admin, { jobId: waiting.job.id });
-    await expect(asked()).rejects.toMatchObject({ code: "NO_REPORT", message: expect.stringContaining("was stopped") });
+    await expect(asked()).rejects.toMatchObject({
+      code: "NO_REPORT",
+      message: expect.stringContaining("was stopped"),
+    });
     expect(await row(waiting.evaluationId)).toMatchObject({ state: "CANCELLED", verdict: null });
   });
 

@@ -11,8 +11,8 @@ const THREAD_BYTES = 48_000_000;
 /** Widened matrices that are there at once: the one that is multiplied, and the next. */
 const MATRICES = 2;
 const FLOAT32 = 4;
-/** Sides that run together: the reference, the candidate, and the noise floor. */
-const SIDES = 3;
+/** Sides that run together: the reference, the candidate, the noise floor, and the base alone. */
+const SIDES = 4;
 
 /**
  * How much memory an evaluation will take, from above. Weights stream through layer by layer, and those of the
