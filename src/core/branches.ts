@@ -46,6 +46,8 @@ export type UnmergedForm =
   /** The values of a stored tensor: a whole module out of the adapter's file, say. */
   | { readonly kind: "stored"; readonly leaf: Leaf }
   | ({ readonly kind: "branches" } & Branches)
+  /** A stored matrix in which some rows are others: token rows. The last one of a row wins. */
+  | { readonly kind: "rows"; readonly base: Leaf; readonly rows: readonly number[]; readonly to: Expr }
   /** No branch form: the expression, to be computed in float32. */
   | { readonly kind: "computed"; readonly expr: Expr };
 
@@ -65,6 +67,8 @@ export function unmergedForm(expr: Expr, shapes: ShapeLookup): UnmergedForm {
   const plain = withoutRounding(expr);
   const leaf = asStored(plain);
   if (leaf) return { kind: "stored", leaf };
+  const kept = plain.op === "set-rows" ? asStored(plain.of) : null;
+  if (plain.op === "set-rows" && kept) return { kind: "rows", base: kept, rows: plain.rows, to: plain.to };
   const branches = asBranches(plain, shapes);
   return branches ? { kind: "branches", ...branches } : { kind: "computed", expr: plain };
 }

@@ -64,6 +64,7 @@ function branchesValue({ base: leaf, terms, factor }: Branches, lookup: TensorLo
 function formValue(form: UnmergedForm, lookup: TensorLookup): Float64Array {
   if (form.kind === "stored") return lookup.whole(form.leaf).values;
   if (form.kind === "branches") return branchesValue(form, lookup).values;
+  if (form.kind === "rows") return evaluate(setRows(form.base, form.rows, form.to), lookup, exact).values;
   return evaluate(form.expr, lookup, exact).values;
 }
 
@@ -73,23 +74,23 @@ const shapesOf = (lookup: TensorLookup) => (leaf: Parameters<TensorLookup["whole
 /** kind of adapter → form → tensors */
 const table = new Map<string, Record<UnmergedForm["kind"], number>>();
 function count(kind: string, form: UnmergedForm["kind"]): void {
-  const row = table.get(kind) ?? { branches: 0, stored: 0, computed: 0 };
+  const row = table.get(kind) ?? { branches: 0, stored: 0, rows: 0, computed: 0 };
   row[form]++;
   table.set(kind, row);
 }
 afterAll(() => {
   const lines = [...table].map(
-    ([kind, { branches, stored, computed }]) =>
-      `${kind.padEnd(16)}${[branches, stored, computed].map((n) => String(n).padStart(10)).join("")}`,
+    ([kind, { branches, stored, rows, computed }]) =>
+      `${kind.padEnd(16)}${[branches, stored, rows, computed].map((n) => String(n).padStart(10)).join("")}`,
   );
-  console.log(`kind              branches    stored  computed\n${lines.join("\n")}`);
+  console.log(`kind              branches    stored      rows  computed\n${lines.join("\n")}`);
 });
 
 /** Cases of LoRA whose matrices have another form than branches: singular values of the base, rows of an embedding. */
 const OTHERWISE: Readonly<Record<string, UnmergedForm["kind"]>> = {
   "llama-kasa": "computed",
-  "llama-tied-token-rows": "computed",
-  "llama-token-rows": "computed",
+  "llama-tied-token-rows": "rows",
+  "llama-token-rows": "rows",
 };
 
 describe("the un-merged form of what PEFT wrote computes what its merge computes before rounding", () => {

@@ -16,6 +16,13 @@ export async function openForms() {
     const values = widen(form.tensor.dtype, await storedBytes(form.tensor));
     if (form.kind === "stored") return values;
     const [rows, columns] = form.tensor.shape as [number, number];
+    if (form.kind === "rows") {
+      const others = materialiser.floats(form.values);
+      form.rows.forEach((row, i) => {
+        values.set(others.subarray(i * columns, (i + 1) * columns), row * columns);
+      });
+      return values;
+    }
     for (const term of form.terms) addProduct(values, columns, term);
     if (form.factor) {
       const lines = materialiser.floats(form.factor.task);
@@ -45,7 +52,7 @@ export async function openForms() {
     value,
     /** Of a form without branches. */
     async bytes(form: WeightForm): Promise<Uint8Array> {
-      if (form.kind === "branches") throw new Error("branches have no bytes");
+      if (form.kind === "branches" || form.kind === "rows") throw new Error(`${form.kind} have no bytes`);
       return form.kind === "stored" ? await storedBytes(form.tensor) : materialiser.value(form.task);
     },
     close: () => materialiser.close(),

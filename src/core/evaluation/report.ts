@@ -286,7 +286,7 @@ export const reportSchema = z.strictObject({
     forms: z
       .record(z.string(), count)
       .describe(
-        'How many adapted tensors run in which form: "branches", "computed" (the exact change added on the fly), "stored".',
+        'How many adapted tensors run in which form: "branches", "rows" (token rows put in their places), "computed" (the exact change added on the fly), "stored".',
       ),
     note: z.string().describe("What the forms mean for this adapter, for people."),
   }),

@@ -4,7 +4,7 @@ import { AppError, type Finding } from "../../core/errors.ts";
 import { BUILTIN_TEXTS } from "../../core/evaluation/builtin-texts.ts";
 import { gateDigest } from "../../core/evaluation/gates.ts";
 import type { EvaluationOptions } from "../../core/evaluation/options.ts";
-import type { EvaluationReport, Gate, Reason } from "../../core/evaluation/report.ts";
+import type { EvaluationReport, Gate } from "../../core/evaluation/report.ts";
 import { parseReport } from "../../core/evaluation/schema.ts";
 import type { TaskSet, TextSet } from "../../core/evaluation/texts.ts";
 import { judge, type Unjudged } from "../../core/evaluation/verdict.ts";
@@ -19,6 +19,8 @@ import { type AlignedSides, alignSides, sideBeside } from "./pair.ts";
 import { type PreparedTexts, prepareTexts } from "./prepared-texts.ts";
 import { candidateSide, checkpointSide, type ReferenceSide, referenceSide } from "./sides.ts";
 import { tasksLevel, textLevel } from "./text-level.ts";
+import type { TokenizerPaths } from "./tokenizer-files.ts";
+import { recipeTokenizer, tokenizerReasons } from "./tokenizer-reasons.ts";
 import { compareWeights } from "./weights-pass.ts";
 import { type Weighed, weighWithoutRecipe } from "./without-recipe.ts";
 
@@ -56,21 +58,23 @@ export async function* evaluate(
   const clock = new Clock();
   const reference = referenceSide({ base, sources, choices, labels: inputs.labels });
   const weighed = yield* clock.time("weights", weigh(inputs, reference.plan, options));
-  const ready = await readyToRun(inputs, reference);
+  const tokenizer = recipeTokenizer(inputs, reference.plans);
+  const files = await tokenizerReasons(inputs, reference.plans);
+  const ready = await readyToRun(inputs, reference, tokenizer);
   const levels =
     "skipped" in ready
       ? null
       : yield* runLevels(inputs, { ...ready, device, clock, dtype: weighed.dtype }, options);
-  const reasons = [...weighed.reasons, ...ready.reasons];
+  const reasons = [...weighed.reasons, ...files.reasons];
   const report: Unjudged = {
     schema: 1,
-    warnings: [...warningsOf(reference.plan), ...weighed.warnings],
+    warnings: [...[...reference.plans.flatMap(({ warnings }) => warnings), ...weighed.warnings].map(plain)],
     gate,
     gateDigest: gateDigest(gate),
     reference: referenceOf(inputs, { reference, weighed }),
     candidate: candidateOf(inputs, weighed),
     recipeDigest: weighed.recipeDigest,
-    checks: [...weighed.checks, ...ready.checks],
+    checks: [...weighed.checks, ...files.checks],
     weights: weighed.weights,
     logits: levels?.logits ?? null,
     logitsSkipped: "skipped" in ready ? ready.skipped : null,
@@ -106,8 +110,6 @@ interface Runnable {
 }
 
 interface Ready {
-  readonly reasons: readonly Reason[];
-  readonly checks: EvaluationReport["checks"];
   readonly texts: EvaluationReport["texts"];
 }
 
@@ -115,21 +117,20 @@ interface Ready {
 async function readyToRun(
   inputs: EvaluationInputs,
   reference: ReferenceSide,
+  tokenizer: TokenizerPaths,
 ): Promise<(Ready & { readonly skipped: string }) | (Ready & Runnable)> {
-  const none = { reasons: [], checks: [], texts: null };
   try {
     const pair = alignSides([reference, candidateSide({ ...inputs, plan: reference.plan })]);
     const prepared = await prepareTexts(inputs, {
       texts: inputs.texts ?? BUILTIN_TEXTS,
-      plan: reference.plan,
+      tokenizer,
       model: pair.model,
     });
-    const { reasons, checks, texts } = prepared;
     const alone = sideBeside(pair, checkpointSide(inputs.base, "base"));
-    return { reasons, checks, texts, pair, base: alone, prepared };
+    return { texts: prepared.texts, pair, base: alone, prepared };
   } catch (error) {
     if (!(error instanceof AppError) || !SKIPS.has(error.code)) throw error;
-    return { ...none, skipped: error.message };
+    return { texts: null, skipped: error.message };
   }
 }
 
@@ -210,11 +211,7 @@ const digestsOf = (digests: Digests | null) => ({
   weights: digests?.weights ?? null,
 });
 
-function warningsOf(plan: MergePlan | null): { code: string; message: string; subject?: string }[] {
-  return (plan?.warnings ?? []).map(plain);
-}
-
-export function plain({ code, message, subject }: Finding): {
+function plain({ code, message, subject }: Finding): {
   code: string;
   message: string;
   subject?: string;

@@ -1,11 +1,11 @@
 import type { DeviceName, OnnxDevice } from "../../core/devices.ts";
-import type { MergePlan } from "../../core/plan.ts";
 import { requireDevice } from "../devices.ts";
 import type { Located } from "../events.ts";
 import type { LocatedReference } from "./local.ts";
 import { type AlignedSides, widenedBytes } from "./pair.ts";
 import { checkpointSide, type DescribedSide, referenceSide } from "./sides.ts";
-import { chosenFiles, ownFiles, type TokenizerPaths } from "./tokenizer-files.ts";
+import { ownFiles, type TokenizerPaths } from "./tokenizer-files.ts";
+import { recipeTokenizer } from "./tokenizer-reasons.ts";
 
 /** A model that can run: a checkpoint, or a base with adapters beside it that are not merged. */
 export interface RunnableModel {
@@ -22,11 +22,7 @@ export function runnableModel({ base, sources }: Omit<LocatedReference, "notices
   if (sources.length === 0) return runnableCheckpoint(base, "model");
   const weights = sources.map(({ weight }) => weight);
   const side = referenceSide({ base, sources, choices: { weights, tokenizer: null } });
-  return { side, tokenizer: tokenizerOf(side.plans[0]!, { base, adapter: sources[0]! }) };
-}
-
-function tokenizerOf(plan: MergePlan, owners: { base: Located; adapter: Located }): TokenizerPaths {
-  return chosenFiles(plan.tokenizer, owners);
+  return { side, tokenizer: recipeTokenizer({ base, sources }, side.plans) };
 }
 
 /** A checkpoint on its own, with its own tokenizer. */

@@ -1,6 +1,6 @@
 import { branchesExpr, type UnmergedForm } from "../../core/branches.ts";
 import type { Dtype } from "../../core/dtype.ts";
-import { type Expr, type Leaf, leaves } from "../../core/expr.ts";
+import { type Expr, type Leaf, leaves, setRows } from "../../core/expr.ts";
 import { isFloat8 } from "../../core/float8.ts";
 import { NUMERICS, type NumericsVersion } from "../../core/numerics-versions.ts";
 import { type ShapeLookup, shapeOf } from "../../core/shapes.ts";
@@ -49,9 +49,13 @@ export class SideForms {
     const leaf = form.kind === "stored" ? form.leaf : form.base;
     const { dtype } = this.#find(leaf);
     if (isFloat8(dtype) || dtype === "F64") {
-      return this.#computed(request, form.kind === "stored" ? leaf : branchesExpr(form));
+      return this.#computed(request, exprOf(form, leaf));
     }
     if (form.kind === "stored") return { kind: "stored", tensor: this.stored(leaf, request.shape) };
+    if (form.kind === "rows") {
+      const values = this.#float32(`${request.tensor} rows`, form.to);
+      return { kind: "rows", tensor: this.stored(leaf, request.shape), rows: form.rows, values };
+    }
     const factor = form.factor && {
       along: form.factor.along,
       task: this.#float32(`${request.tensor} factor`, form.factor.expr),
@@ -97,6 +101,11 @@ export class SideForms {
     const shape = shapeOf(expr, this.shapes);
     return this.task({ name, dtype: "F32", shape, start: null, expr, numerics: NUMERICS });
   }
+}
+
+function exprOf(form: Exclude<UnmergedForm, { kind: "computed" }>, leaf: Leaf): Expr {
+  if (form.kind === "stored") return leaf;
+  return form.kind === "rows" ? setRows(leaf, form.rows, form.to) : branchesExpr(form);
 }
 
 /** Shape and storage type of what a form gives. */

@@ -15,10 +15,11 @@ interface Circumstances {
 /** How the un-merged side runs what the adapters change, for people. */
 export function noteOf(adapted: readonly Adapted[], { plans, eight }: Circumstances): string {
   const of = (kind: WeightForm["kind"]) => adapted.filter((one) => one.kind === kind);
-  const [branches, stored, computed] = [of("branches"), of("stored"), of("computed")];
+  const [branches, stored, rows, computed] = [of("branches"), of("stored"), of("rows"), of("computed")];
   const parts = [
     branches.length > 0 && `${tensors(branches)} as run-time branches`,
     stored.length > 0 && `${tensors(stored)} as a whole from the adapter`,
+    rows.length > 0 && `token rows of ${tensors(rows)} in their places`,
     computed.length > 0 &&
       `${tensors(computed)} (${changesOf(computed, plans)}) without a branch form: the exact change is added to the weight on the fly in float32`,
   ].filter((part) => part !== false);

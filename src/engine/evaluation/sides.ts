@@ -111,7 +111,12 @@ function adaptedForms({ tensors }: Combined, weights: Readonly<Record<string, We
 
 function countsOf(adapted: readonly { readonly kind: WeightForm["kind"] }[]): ReferenceSide["forms"] {
   const count = (kind: WeightForm["kind"]) => adapted.filter((one) => one.kind === kind).length;
-  return { stored: count("stored"), branches: count("branches"), computed: count("computed") };
+  return {
+    stored: count("stored"),
+    branches: count("branches"),
+    rows: count("rows"),
+    computed: count("computed"),
+  };
 }
 
 export interface CandidateInput {

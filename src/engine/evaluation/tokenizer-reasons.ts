@@ -4,7 +4,6 @@ import { tokenizerDifferences } from "../../core/evaluation/tokenizer-diff.ts";
 import { canonicalJson } from "../../core/identity.ts";
 import { parseJsonObject, TOKENIZER_JSON } from "../../core/json.ts";
 import type { MergePlan } from "../../core/plan.ts";
-import { chooseTokenizer, type TokenizerChoice } from "../../core/tokenizer.ts";
 import { digestFile } from "../../storage/file.ts";
 import { readText } from "../../storage/folder.ts";
 import type { Located } from "../events.ts";
@@ -15,25 +14,22 @@ export interface TokenizerInput {
   readonly sources: readonly Located[];
   /** `null`: what the recipe would write, whose tokenizer is the recipe's. */
   readonly candidate: Located | null;
-  readonly choices: { readonly tokenizer: "base" | "adapter" | null };
 }
 
-/** Where the files of the recipe's tokenizer lie; without a plan (several adapters) by the first adapter's. */
+/**
+ * Where the files of the tokenizer lie that both sides use: the one that merging takes along. Of several adapters it is
+ * the base's, unless one of them brings its own.
+ * @param plans one for each source
+ */
 export function recipeTokenizer(
-  input: Omit<TokenizerInput, "candidate">,
-  plan: MergePlan | null,
+  { base, sources }: Pick<TokenizerInput, "base" | "sources">,
+  plans: readonly MergePlan[],
 ): TokenizerPaths {
-  const adapter = input.sources[0] ?? null;
-  return chosenFiles(plan?.tokenizer ?? choice(input, adapter), { base: input.base, adapter });
-}
-
-function choice(
-  { base, choices }: Omit<TokenizerInput, "candidate">,
-  adapter: Located | null,
-): TokenizerChoice {
-  if (adapter !== null) return chooseTokenizer(base.facts, adapter.facts, choices.tokenizer);
-  const files = base.facts.files.filter(({ role }) => role === "TOKENIZER");
-  return { from: "base", files: files.map(({ path }) => ({ path, from: "base" })), differences: [] };
+  const at = Math.max(
+    0,
+    plans.findIndex(({ tokenizer }) => tokenizer.from === "adapter"),
+  );
+  return chosenFiles(plans[at]!.tokenizer, { base, adapter: sources[at] ?? null });
 }
 
 export interface TokenizerFindings {
@@ -47,14 +43,14 @@ export interface TokenizerFindings {
  */
 export async function tokenizerReasons(
   input: TokenizerInput,
-  plan: MergePlan | null,
+  plans: readonly MergePlan[],
 ): Promise<TokenizerFindings> {
   if (input.candidate === null) return passed("the recipe's own");
   const theirs = ownFiles(input.candidate);
   if (!input.candidate.facts.files.some(({ role }) => role === "TOKENIZER")) {
     return passed("the candidate ships no tokenizer: copy the recipe's into its folder before serving it");
   }
-  const ours = recipeTokenizer(input, plan);
+  const ours = recipeTokenizer(input, plans);
   if (ours.size === 0) return passed("the recipe has no tokenizer to compare with");
   const reasons = [...(await contentsDiffer(ours, theirs)), ...(await otherFilesDiffer(ours, theirs))];
   if (reasons.length === 0)

@@ -26,6 +26,13 @@ export type WeightForm =
       readonly terms: readonly LowRankTerm[];
       readonly factor: { readonly along: "rows" | "columns"; readonly task: TensorTask } | null;
     }
+  /** A stored matrix in which some rows are others, token rows of an embedding; `values` is [rows, columns], float32. */
+  | {
+      readonly kind: "rows";
+      readonly tensor: StoredTensor;
+      readonly rows: readonly number[];
+      readonly values: TensorTask;
+    }
   /** The value of a task without output, computed when it is needed: for kinds without a branch form. */
   | { readonly kind: "computed"; readonly task: TensorTask };
 

@@ -58,6 +58,7 @@ export class Weights {
     const [rows, cols] = shape as [number, number];
     const key = keyOf(form, side);
     let held: Float32Array | null = null;
+    let others: Float32Array | null = null;
     const read = (start: number, stop: number) => {
       const kept = this.#kept.get(key) ?? held;
       if (kept) return kept.subarray(start * cols, stop * cols);
@@ -66,7 +67,12 @@ export class Weights {
         return held.subarray(start * cols, stop * cols);
       }
       const all = start === 0 && stop === rows;
-      const load = () => this.#stored(form.tensor, start * cols, stop * cols);
+      const load = () => {
+        const block = this.#stored(form.tensor, start * cols, stop * cols);
+        if (form.kind !== "rows") return block;
+        others ??= this.#computed(form.values);
+        return withRows(block, others, { rows: form.rows, start, stop });
+      };
       return all ? this.#keep(key, load) : load();
     };
     return {
@@ -149,8 +155,23 @@ export class Weights {
   }
 }
 
+/** Puts rows that are others into a block of the stored rows start … stop−1; the last one of a row wins. */
+function withRows(
+  block: Float32Array,
+  others: Float32Array,
+  { rows, start, stop }: { rows: readonly number[]; start: number; stop: number },
+): Float32Array {
+  const cols = block.length / (stop - start);
+  rows.forEach((row, i) => {
+    if (row >= start && row < stop)
+      block.set(others.subarray(i * cols, (i + 1) * cols), (row - start) * cols);
+  });
+  return block;
+}
+
 function keyOf(form: WeightForm, side: string): string {
   if (form.kind === "computed") return `${side} computed ${form.task.name}`;
+  if (form.kind === "rows") return `${side} rows of ${form.tensor.path} ${form.tensor.offset}`;
   return `${form.tensor.path} ${form.tensor.offset}`;
 }
 
