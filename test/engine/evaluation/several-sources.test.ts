@@ -89,7 +89,7 @@ describe("several adapters with weights", () => {
     expect(side.weights[HEAD]).toMatchObject({ kind: "stored" });
     const saved = (await lookupOf(sources[0]!, [])).whole(baseLeaf(savedHead(sources[0]!)));
     expect(await forms.value(side.weights[HEAD]!)).toEqual(saved.values);
-    expect(counts).toEqual({ stored: 1, branches: 4, computed: 0 });
+    expect(counts).toEqual({ stored: 1, branches: 4, rows: 0, computed: 0 });
   });
 
   it("take a replacement of the same shape in part, as the way from the base to it", async () => {
@@ -171,7 +171,7 @@ describe("a partial merge", () => {
     const include = { modules: ["q_proj"], layers: [1] };
     const { base, sources } = await together({ "llama-linear-r16": 1 });
     const { side, forms: counts } = referenceSide({ base, sources, choices: { ...choices, include } });
-    expect(counts).toEqual({ stored: 0, branches: 1, computed: 0 });
+    expect(counts).toEqual({ stored: 0, branches: 1, rows: 0, computed: 0 });
     expect(side.weights["model.layers.1.self_attn.q_proj.weight"]!.kind).toBe("branches");
     expect(side.weights[Q]!.kind).toBe("stored");
   });

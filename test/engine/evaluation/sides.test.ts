@@ -51,8 +51,8 @@ describe("the un-merged side gives, computed by the kernels, what the plan's exp
         expect(relativeDifference(await forms.value(form), oracle), tensor).toBeLessThan(FLOAT32);
       }
     }
-    const { branches, computed, stored } = reference.forms;
-    expect(branches + computed + stored).toBe(plan.steps.filter(({ expr }) => expr !== null).length);
+    const { branches, computed, rows, stored } = reference.forms;
+    expect(branches + computed + rows + stored).toBe(plan.steps.filter(({ expr }) => expr !== null).length);
     const { model_type: family } = reference.config;
     if ((SUPPORTED_MODEL_TYPES as readonly unknown[]).includes(family))
       expect(readModelSpec(reference.config, reference.shapes).family).toBe(family);
