@@ -167,8 +167,9 @@ export interface Exports {
     w: number,
     elements: number,
     out: number,
-    fraction: number,
+    place: number,
     least: number,
+    floor: number,
   ) => void;
   relaxedMadd: (a: number, b: number, c: number) => number;
   emulatedMadd: (a: number, b: number, c: number) => number;

@@ -46,12 +46,10 @@ export function isRight(found: TouchedTensor, maxUlp: number): boolean {
 
 /** Whether no element is further from the canonical value than rounding in another order or type takes it. */
 function isNear(found: TouchedTensor, maxUlp: number): boolean {
-  const { distance, dtype, elements } = found;
+  const { distance, elements } = found;
   if (!distance) return true;
   if (distance.maxUlp === null) return distance.differing === 0;
   if (distance.maxUlp <= maxUlp) return true;
-  // Sums in another order: in float32 their own error is more than a unit of what is stored.
-  if (dtype === "F32" && distance.maxUlp <= 64 * maxUlp) return excess(found) <= FINE;
   // A coarse arithmetic errs a little in many places; damage errs in few.
   return distance.maxUlp <= 4 * maxUlp && distance.far > DAMAGED_SHARE * elements && excess(found) <= COARSE;
 }
@@ -62,8 +60,7 @@ function excess({ sums }: TouchedTensor): number {
   return Math.sqrt(Math.max(0, sums.error - sums.rightError) / sums.delta);
 }
 
-/** Relative errors of a change that was computed in float32, and in a 16-bit type. */
-const FINE = 5e-6;
+/** Relative error of a change that was computed in a 16-bit type. */
 const COARSE = 0.01;
 
 /** How far a projection may be from what rounding explains: other arithmetics round otherwise. */

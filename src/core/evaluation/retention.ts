@@ -30,9 +30,12 @@ export interface WeightSums {
 export interface TensorDistance {
   /** Elements of another value. */
   readonly differing: number;
-  /** Those of them that are more than one unit in the last place off, at the larger of |W| and |W′|. */
+  /**
+   * Those of them that are more than one unit in the last place off, at the larger of |W| and |W′|; a unit is at least
+   * 2⁻¹⁹ of the change's root mean square, which is what float32 sums of its size err.
+   */
   readonly far: number;
-  /** The largest such distance of two finite elements; null for types that are compared as bytes. */
+  /** The largest distance of two finite elements in these units; null for types that are compared as bytes. */
   readonly maxUlp: number | null;
 }
 

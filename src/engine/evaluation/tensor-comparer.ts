@@ -80,24 +80,32 @@ export class TensorComparer {
       files: this.#files,
       advance: this.#hooks.advance,
     });
-    if (expected.program) {
-      this.#take = (at, bytes) => run.compare(at, bytes);
-      this.#runner.run({ ...expected, digests: "none" });
-    } else {
-      const { bytes } = expected.input!;
-      for (let at = 0; at < bytes; at += TILE_BYTES) {
-        this.#hooks.checkStopped();
-        run.compare(at, null, Math.min(TILE_BYTES, bytes - at));
-      }
-    }
+    // How large the change is tells how near its parts allow; what is computed must be there before it is measured.
+    if (task.candidate && delta) this.#measure(run, delta);
+    this.#compare(run, expected);
     if (!run.beside && expected.input) run.readInput(expected.input, this.#hooks.checkStopped);
-    if (delta) {
-      this.#take = (at, bytes) => run.measure(at, bytes);
-      this.#runner.run({ ...delta, digests: "none" });
-    }
+    if (!task.candidate && delta) this.#measure(run, delta);
     const found = run.finish();
     checkInput(expected, found.inputDigest);
     return found;
+  }
+
+  #measure(run: Comparison, delta: TensorTask): void {
+    this.#take = (at, bytes) => run.measure(at, bytes);
+    this.#runner.run({ ...delta, digests: "none" });
+  }
+
+  #compare(run: Comparison, expected: TensorTask): void {
+    if (expected.program) {
+      this.#take = (at, bytes) => run.compare(at, bytes);
+      this.#runner.run({ ...expected, digests: "none" });
+      return;
+    }
+    const { bytes } = expected.input!;
+    for (let at = 0; at < bytes; at += TILE_BYTES) {
+      this.#hooks.checkStopped();
+      run.compare(at, null, Math.min(TILE_BYTES, bytes - at));
+    }
   }
 }
 
@@ -164,7 +172,7 @@ class Comparison {
         this.#putInput(before);
         meter.put(1, this.#dtype, found);
         meter.put(2, this.#dtype, right);
-        meter.addDistances(this.#dtype, bytes / this.#width);
+        meter.addDistances(this.#dtype, bytes / this.#width, this.#deltaRms);
       }
     } else if (!same) this.#differingBytes += differing(found, right);
     advance((candidate ? bytes : 0) + (before?.byteLength ?? 0));
@@ -192,6 +200,12 @@ class Comparison {
     else if (this.#kept) meter.put(1, dtype, this.#kept.subarray(at, at + bytes));
     else meter.roundSum(dtype, elements);
     meter.addSums(dtype, elements);
+  }
+
+  /** Of the exact change, once it was measured. */
+  get #deltaRms(): number {
+    const { delta, expected } = this.#task;
+    return delta ? Math.sqrt(this.#place.meter.sums.delta / elementCount(expected.shape)) : 0;
   }
 
   /** Reads an input of another shape for its digest and its size. */

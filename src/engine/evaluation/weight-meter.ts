@@ -11,12 +11,18 @@ const LOTS_AT = HEAP_START + 128;
 const LOT_BYTES = CHUNK * 4;
 const RAW_AT = LOTS_AT + 3 * LOT_BYTES;
 
-/** Bits of a storage type's fraction as a factor, and its smallest normal number as the bits of a float. */
-const GRIDS: Readonly<Record<MergeableDtype, { fraction: number; least: number }>> = {
-  BF16: { fraction: 2 ** 7, least: 0x00800000 },
-  F16: { fraction: 2 ** 10, least: 0x38800000 },
-  F32: { fraction: 2 ** 23, least: 0x00800000 },
+/** Unit in the last place of 1, and the smallest normal number as the bits of a float. */
+const GRIDS: Readonly<Record<MergeableDtype, { place: number; least: number }>> = {
+  BF16: { place: 2 ** -7, least: 0x00800000 },
+  F16: { place: 2 ** -10, least: 0x38800000 },
+  F32: { place: 2 ** -23, least: 0x00800000 },
 };
+
+/**
+ * Sixteen units in the last place of a float32 as large as the change is on average: so much its sums err in any order, and
+ * where W and W′ are both far smaller than that, a unit of theirs says nothing.
+ */
+const SUM_ERROR = 2 ** -19;
 
 /** One of the three inputs of a measurement. */
 export type Lot = 0 | 1 | 2;
@@ -64,11 +70,15 @@ export class WeightMeter {
     return this.#kernels.stats(dtype, RAW_AT, bytes.byteLength / (DTYPE_BITS[dtype] / 8));
   }
 
-  /** Lot 0: base weights, lot 1: what is stored as `dtype`, lot 2: what should be. */
-  addDistances(dtype: MergeableDtype, elements: number): void {
-    const { fraction, least } = GRIDS[dtype];
+  /**
+   * Lot 0: base weights, lot 1: what is stored as `dtype`, lot 2: what should be.
+   * @param deltaRms root mean square of the tensor's exact change
+   */
+  addDistances(dtype: MergeableDtype, elements: number, deltaRms: number): void {
+    const { place: unit, least } = GRIDS[dtype];
     const out = this.#out();
-    this.#kernels.wasm.distances(place(2), place(1), place(0), elements, OUT_AT, fraction, least);
+    const floor = SUM_ERROR * deltaRms;
+    this.#kernels.wasm.distances(place(2), place(1), place(0), elements, OUT_AT, unit, least, floor);
     this.#distance.differing += out[0]!;
     this.#distance.far += out[1]!;
     this.#distance.maxUlp = Math.max(this.#distance.maxUlp, out[2]!);

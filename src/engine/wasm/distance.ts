@@ -112,14 +112,18 @@ export function measure<T>(w: usize, c: usize, d: usize, n: usize, out: usize): 
 
 /**
  * n expected values k and found ones c, beside the base's w: adds to the doubles at `out` how many differ, how many by
- * more than one unit in the last place at the larger of |k| and |w|, and takes the largest distance in such units.
- * @param fraction 2 to the number of bits of the storage type's fraction
+ * more than one unit, and takes the largest distance in units: of the last place at the larger of |k| and |w|.
+ * @param place unit in the last place of 1 in the storage type
  * @param least bits of the smallest normal number of the storage type, as a float
+ * @param floor no unit is smaller
  */
-export function distances(k: usize, c: usize, w: usize, n: usize, out: usize, fraction: f64, least: i32): void {
+export function distances(
+  k: usize, c: usize, w: usize, n: usize, out: usize, place: f64, least: i32, floor: f64,
+): void {
   let differing = 0, far = 0;
   let most = f64x2.splat(0);
-  const scale = f64x2.splat(fraction);
+  const scale = f64x2.splat(place);
+  const smallest = f64x2.splat(floor);
   const one = f64x2.splat(1);
   const total = (n + 3) >> 2;
   const whole = n >> 2;
@@ -156,8 +160,8 @@ export function distances(k: usize, c: usize, w: usize, n: usize, out: usize, fr
     for (let half = 0; half < 2; half++) {
       const p = f64x2.promote_low_f32x4(half ? upper(a) : a);
       const q = f64x2.promote_low_f32x4(half ? upper(b) : b);
-      const unit = f64x2.promote_low_f32x4(half ? upper(power) : power);
-      const ulps = f64x2.div(f64x2.mul(f64x2.abs(f64x2.sub(p, q)), scale), unit);
+      const unit = f64x2.mul(f64x2.promote_low_f32x4(half ? upper(power) : power), scale);
+      const ulps = f64x2.div(f64x2.abs(f64x2.sub(p, q)), f64x2.max(unit, smallest));
       far += popcnt(i64x2.bitmask(f64x2.gt(ulps, one)));
       most = f64x2.pmax(most, ulps);
     }
