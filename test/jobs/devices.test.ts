@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { deviceStatus } from "../../src/engine/devices.ts";
 import { readRecord } from "../../src/engine/verify.ts";
+import { startEvaluation } from "../../src/registry/evaluations.ts";
 import { type MergeRequest, startMerge, startVerify } from "../../src/registry/merges.ts";
 import { stranger, type TestApi, testApi } from "../support/graphql.ts";
 import { DEMO, type Harness, startHarness } from "./harness.ts";
@@ -108,6 +109,29 @@ describe("a merge on a worker's device", () => {
     expect(data.node).toMatchObject({
       device: "ONNX_CPU",
       deviceUse: { onCpu: 0, elements: expect.stringMatching(/^\d+$/) },
+    });
+  });
+});
+
+describe("an evaluation on a worker's device", () => {
+  it("runs there, and says so in its report", async () => {
+    const { job, evaluationId } = await startEvaluation(graft.ctx, {
+      base: { ref: "demo/base" },
+      sources: [{ ref: "demo/sentiment" }],
+      candidate: { recipe: {} },
+      device: "ONNX_CPU",
+      texts: { jsonl: '{"text": "Review by Yuki: Worst thin drum I have ever used."}' },
+      options: { prompts: [], floorTokens: 0 },
+    });
+    expect(job.device).toBe("ONNX_CPU");
+    expect((await graft.end(job.id)).error).toBeNull();
+    const found = await graft.test.db.evaluation.findUniqueOrThrow({ where: { id: evaluationId } });
+    expect(found).toMatchObject({
+      device: "ONNX_CPU",
+      state: "SUCCEEDED",
+      // One document is too little for a verdict.
+      verdict: "INCONCLUSIVE",
+      summary: { environment: { device: "onnx-cpu" } },
     });
   });
 });
