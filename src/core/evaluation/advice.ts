@@ -282,11 +282,12 @@ function costReasons({ times, timesSkipped }: ServingFacts, cost: number | null)
     return [{ code: "NOT_TIMED", favours: null, message }];
   }
   const { separate, merged, processor } = times;
-  const numbers = `${figure(separate.perToken)} ms a token instead of ${figure(merged.perToken)} ms on ${processor}`;
+  const [slow, fast] = [separate, merged].map(({ perToken }) => figure(Number(perToken.toPrecision(3))));
+  const numbers = `${slow} ms a token instead of ${fast} ms on ${processor}`;
   if (cost <= NOISE) {
     const message = `Beside the base the adapter costs no time that can be told here: ${numbers}.`;
     return [{ code: "TOKEN_COST", favours: null, message }];
   }
-  const message = `Beside the base the adapter costs ${percent(cost)} more time for each token: ${numbers}.`;
+  const message = `Beside the base the adapter costs ${Math.round(cost * 100)} % more time for each token: ${numbers}.`;
   return [{ code: "TOKEN_COST", favours: "MERGE", message }];
 }

@@ -92,14 +92,16 @@ describe("an advice", () => {
   });
 
   it("serves no merge that lost what the adapter does", () => {
-    const parity = { ...PASSED, verdict: "FAILED", codes: ["KLD_ABOVE_GATE"] } as const;
+    const parity = { ...PASSED, verdict: "FAILED" as const, codes: ["KLD_ABOVE_GATE"] };
     expect(decision({ parity })).toEqual(["SEPARATE", "PARITY_FAILED"]);
     expect(adviceOn({ parity }).reasons[0]!.message).toContain("KLD_ABOVE_GATE");
   });
 
   it("keeps the adapter of a quantised base apart, unless the measured loss is acceptable", () => {
     const quantised = { quantisation: { base: "fp8", training: null } };
-    const open = { parity: { ...PASSED, verdict: "INCONCLUSIVE", codes: ["TOO_FEW_DOCUMENTS"] } } as const;
+    const open = {
+      parity: { ...PASSED, verdict: "INCONCLUSIVE" as const, codes: ["TOO_FEW_DOCUMENTS"] },
+    };
     const none = { parity: null, paritySkipped: "the base is quantised." };
     expect(decision(quantised)).toEqual(["MERGE", "SINGLE_TASK"]);
     expect(decision({ ...quantised, ...open })).toEqual(["SEPARATE", "QUANTISED_BASE"]);
