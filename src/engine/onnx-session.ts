@@ -50,7 +50,7 @@ export class Sessions {
 
   /**
    * @param threads of ONNX Runtime's own processor kernels; default: as many as there are cores
-   * @param lean sessions keep no memory between two runs: for graphs whose sizes differ from run to run
+   * @param lean sessions keep neither memory nor processors between two runs: for many graphs whose sizes differ
    */
   constructor(runtime: Runtime, device: OnnxDevice, { threads, lean = false }: SessionOptions = {}) {
     this.#runtime = runtime;
@@ -104,7 +104,13 @@ export class Sessions {
       return await this.#runtime.InferenceSession.create(model, {
         executionProviders: [PROVIDERS[this.#device]],
         // ONNX Runtime would quietly give its own CPU provider what the device cannot do.
-        extra: { session: { disable_cpu_ep_fallback: this.#device === "onnx-cpu" ? "0" : "1" } },
+        extra: {
+          session: {
+            disable_cpu_ep_fallback: this.#device === "onnx-cpu" ? "0" : "1",
+            // Threads that spin between small operations take the processor from each other and from everybody else.
+            ...(this.#lean && { intra_op: { allow_spinning: "0" } }),
+          },
+        },
         // DirectML asks for both.
         ...(this.#device === "dml" && { enableMemPattern: false, executionMode: "sequential" as const }),
         ...(this.#lean && { enableCpuMemArena: false, enableMemPattern: false }),

@@ -1,0 +1,191 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { EvaluationReport } from "../../../src/core/evaluation/report.ts";
+import { finish } from "../../../src/engine/digest.ts";
+import { evaluate } from "../../../src/engine/evaluation/evaluate.ts";
+import { type LocalEvaluation, prepareEvaluation } from "../../../src/engine/evaluation/local.ts";
+
+/*
+ * Whole evaluations: of the demo family, whose perplexities transformers and PEFT gave, and of what cannot be run or
+ * judged.
+ */
+const FIXTURES = resolve(import.meta.dirname, "../../fixtures");
+const DEMO = join(FIXTURES, "demo");
+const options = { threads: 2 };
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "graftwork-evaluate-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+async function evaluated(
+  request: Partial<LocalEvaluation> & Pick<LocalEvaluation, "base" | "adapters">,
+): Promise<EvaluationReport> {
+  const whole: LocalEvaluation = {
+    merged: null,
+    choices: { tokenizer: null },
+    choicesGiven: false,
+    texts: null,
+    tasks: null,
+    prompts: null,
+    gate: null,
+    options: {},
+    device: "cpu",
+    ...request,
+  };
+  const { inputs } = await finish(prepareEvaluation(whole, options));
+  return await finish(evaluate(inputs, options));
+}
+
+const demo = (name: string) => ({
+  base: join(DEMO, "base"),
+  adapters: [{ folder: join(DEMO, "adapters", name), weight: 1 }],
+  texts: join(DEMO, "eval.jsonl"),
+});
+
+async function lines(name: string, content: readonly object[]): Promise<string> {
+  const path = join(folder, name);
+  await writeFile(path, content.map((line) => `${JSON.stringify(line)}\n`).join(""));
+  return path;
+}
+
+interface Perplexities {
+  readonly base: number;
+  readonly adapters: Record<string, { readonly adapter: number; readonly merged: number }>;
+}
+
+describe("evaluations of the demo family", () => {
+  it.each(["customer-support", "sentiment", "polite-rewriter", "customer-support-2", "light-touch"])(
+    "pass in bfloat16, with the perplexities of transformers and PEFT: %s",
+    async (name) => {
+      const { perplexity } = JSON.parse(await readFile(join(DEMO, "behaviour.json"), "utf8")) as {
+        perplexity: Perplexities;
+      };
+      const report = await evaluated({
+        ...demo(name),
+        prompts: await lines("none.jsonl", [{ prompt: "Review by" }]),
+      });
+      expect(report.reasons).toEqual([]);
+      expect(report.verdict).toBe("PASSED");
+      const want = perplexity.adapters[name]!;
+      const { reference, candidate } = report.logits!.perplexity!;
+      expect(Math.abs(reference.value / want.adapter - 1)).toBeLessThan(1e-4);
+      expect(Math.abs(candidate.value / want.merged - 1)).toBeLessThan(1e-4);
+      expect(report.logits).toMatchObject({ documents: 64, predictions: 2671, nonFiniteLogits: 0 });
+      expect(report.texts).toMatchObject({ documents: 64, tokens: 2735 });
+      expect(report.weights!.maxUlp).toBe(0);
+      expect(report.candidate).toMatchObject({ kind: "recipe", dtype: "BF16" });
+      expect(report.logits!.timesFloor).toBeGreaterThan(10);
+    },
+  );
+
+  it("show how much of a light adapter rounding costs, and how much of a strong one", async () => {
+    const [light, strong] = [await evaluated(demo("light-touch")), await evaluated(demo("sentiment"))];
+    // About a tenth of every change of the light one is lost, and the logits show it against its small effect.
+    expect(light.weights!.relativeError).toBeGreaterThan(0.1);
+    expect(strong.weights!.relativeError).toBeLessThan(0.02);
+    expect(light.weights!.projection).toBeCloseTo(1, 2);
+    expect(light.weights!.moved).toBeLessThan(strong.weights!.moved);
+    expect(light.logits!.effect!.share! / strong.logits!.effect!.share!).toBeGreaterThan(100);
+  });
+
+  it("judge a checkpoint that PEFT wrote, with tasks", async () => {
+    const heldout = JSON.parse(await readFile(join(DEMO, "heldout/sentiment.json"), "utf8")) as {
+      prompt: string;
+      expected: string;
+    }[];
+    const tasks = await lines("tasks.jsonl", heldout.slice(0, 60));
+    const report = await evaluated({ ...demo("sentiment"), merged: join(DEMO, "expected/sentiment"), tasks });
+    expect(report.verdict).toBe("PASSED");
+    expect(report.candidate).toMatchObject({ kind: "checkpoint", dtype: "BF16" });
+    expect(report.candidate.version).toMatch(/^sha256:/);
+    expect(report.tasks).toMatchObject({
+      examples: 60,
+      bothRight: 60,
+      onlyReference: 0,
+      onlyCandidate: 0,
+      neither: 0,
+    });
+    expect(report.tasks!.mcnemar.p).toBe(1);
+    expect(report.text!.exactMatch.value).toBe(1);
+  });
+
+  it("fail for the base in the merged checkpoint's place, at every level", async () => {
+    const report = await evaluated({ ...demo("sentiment"), merged: join(DEMO, "base") });
+    expect(report.verdict).toBe("FAILED");
+    expect(report.reasons.map(({ code }) => code)).toEqual(
+      expect.arrayContaining(["NO_EFFECT", "KLD_ABOVE_GATE"]),
+    );
+    expect(report.logits!.effect!.share).toBeCloseTo(1, 1);
+    expect(report.logits!.firstApart!.layer).toBe("layer 0");
+  });
+
+  it("fail for another tokenizer in the merged folder, naming what differs", async () => {
+    const merged = join(folder, "other-tokenizer");
+    await cp(join(DEMO, "expected/sentiment"), merged, { recursive: true });
+    const tokenizer = JSON.parse(await readFile(join(DEMO, "base/tokenizer.json"), "utf8")) as {
+      model: { vocab: Record<string, number> };
+    };
+    const { vocab } = tokenizer.model;
+    const [a, b] = Object.keys(vocab).slice(300, 302) as [string, string];
+    [vocab[a], vocab[b]] = [vocab[b]!, vocab[a]!];
+    await writeFile(join(merged, "tokenizer.json"), JSON.stringify(tokenizer));
+    const report = await evaluated({ ...demo("sentiment"), merged });
+    expect(report.verdict).toBe("FAILED");
+    expect(new Set(report.reasons.map(({ code }) => code))).toEqual(new Set(["TOKENIZER_DIFFERS"]));
+    expect(report.reasons[0]!.message).toMatch(/tokenizer\.json/);
+  });
+
+  it("stay open with too few documents", async () => {
+    const texts = await lines("few.jsonl", [
+      { text: "Ticket 12 from Olga." },
+      { text: "Review by Yuki: good." },
+    ]);
+    const report = await evaluated({ ...demo("sentiment"), texts });
+    expect(report.verdict).toBe("INCONCLUSIVE");
+    expect(report.reasons.map(({ code }) => code)).toContain("TOO_FEW_DOCUMENTS");
+  });
+
+  it("take the same numbers from the same seed", async () => {
+    const twice = [await evaluated(demo("sentiment")), await evaluated(demo("sentiment"))].map(
+      ({ timings: _, ...report }) => report,
+    );
+    expect(twice[0]).toEqual(twice[1]);
+  });
+});
+
+describe("evaluations of other models", () => {
+  it("say why there is no level 2 for an architecture that is not known, and judge the weights", async () => {
+    const merge = join(FIXTURES, "merge/vit-conv-linear");
+    const { base } = JSON.parse(await readFile(join(merge, "case.json"), "utf8")) as { base: string };
+    const report = await evaluated({
+      base: resolve(merge, base),
+      adapters: [{ folder: join(merge, "adapter"), weight: 1 }],
+    });
+    expect(report.logits).toBeNull();
+    expect(report.logitsSkipped).toMatch(/vit/);
+    expect(report.weights!.maxUlp).toBe(0);
+    expect(report.verdict).toBe("INCONCLUSIVE");
+    expect(report.reasons.map(({ code }) => code)).toContain("LEVEL_NOT_MEASURED");
+  });
+
+  it("run several adapters beside the base, against whatever they became", async () => {
+    const adapters = ["sentiment", "light-touch"].map((name) => ({
+      folder: join(DEMO, "adapters", name),
+      weight: 0.5,
+    }));
+    const report = await evaluated({
+      ...demo("sentiment"),
+      adapters,
+      merged: join(DEMO, "expected/sentiment"),
+    });
+    expect(report.reference.sources.map(({ weight }) => weight)).toEqual([0.5, 0.5]);
+    expect(report.weights).toBeNull();
+    expect(report.recipeDigest).toBeNull();
+    expect(report.verdict).toBe("FAILED");
+    expect(report.reasons.map(({ code }) => code)).toContain("KLD_ABOVE_GATE");
+  });
+});
