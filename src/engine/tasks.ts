@@ -12,11 +12,16 @@ export interface TaskInputs {
   readonly sources: readonly Located[];
 }
 
+/** The part of a plan that tasks are made of. */
+export interface StepInputs extends Omit<TaskInputs, "plan"> {
+  readonly plan: Pick<MergePlan, "steps" | "unused" | "choices">;
+}
+
 /**
  * One task for each step of the plan, in the plan's order, and then one for each base tensor that only has to be
  * digested; without outputs and comparisons.
  */
-export function tensorTasks(inputs: TaskInputs): TensorTask[] {
+export function tensorTasks(inputs: StepInputs): TensorTask[] {
   const find = leafFinder(inputs);
   const steps = inputs.plan.steps.map((step) => stepTask(step, inputs, find));
   const unused = inputs.plan.unused.map((tensor): TensorTask => {
@@ -69,7 +74,7 @@ function located(leaf: Leaf, { folder }: Located, tensor: LocatedTensor): Progra
   };
 }
 
-function stepTask(step: PlanStep, { plan, base }: TaskInputs, find: LeafFinder): TensorTask {
+function stepTask(step: PlanStep, { plan, base }: StepInputs, find: LeafFinder): TensorTask {
   const input = step.input && inputLeaf(step.input, base);
   const digest = step.input && find(baseLeaf(step.input.tensor)).digest;
   const program = programOf(step, find);

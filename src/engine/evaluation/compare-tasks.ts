@@ -7,7 +7,7 @@ import { EXACT_NUMERICS } from "../../core/numerics-versions.ts";
 import type { PlanStep } from "../../core/plan-layout.ts";
 import type { Located } from "../events.ts";
 import type { Program, StoredTensor, TensorTask } from "../pool.ts";
-import { type TaskInputs, tensorTasks } from "../tasks.ts";
+import { type StepInputs, tensorTasks } from "../tasks.ts";
 import type { CompareTask } from "./tensor-comparer.ts";
 
 /** A planned tensor with the task that compares it. */
@@ -24,7 +24,7 @@ export interface PlannedComparison {
  * @param pairs the candidate's tensors by their planned names; null: no candidate
  */
 export function comparisons(
-  inputs: TaskInputs,
+  inputs: StepInputs,
   candidate: { readonly folder: string; readonly pairs: ReadonlyMap<string, LocatedTensor> } | null,
 ): PlannedComparison[] {
   const tasks = tensorTasks(inputs);

@@ -8,7 +8,6 @@ import type { EvaluationReport, Gate } from "../../core/evaluation/report.ts";
 import { parseReport } from "../../core/evaluation/schema.ts";
 import type { TaskSet, TextSet } from "../../core/evaluation/texts.ts";
 import { judge, type Unjudged } from "../../core/evaluation/verdict.ts";
-import type { MergePlan } from "../../core/plan.ts";
 import type { MergeChoices } from "../../core/recipe.ts";
 import { requireDevice } from "../devices.ts";
 import type { EngineEvent, EngineOptions, Located } from "../events.ts";
@@ -57,7 +56,7 @@ export async function* evaluate(
   if (device !== "onnx-cpu") await requireDevice(device);
   const clock = new Clock();
   const reference = referenceSide({ base, sources, choices, labels: inputs.labels });
-  const weighed = yield* clock.time("weights", weigh(inputs, reference.plan, options));
+  const weighed = yield* clock.time("weights", weigh(inputs, reference, options));
   const tokenizer = recipeTokenizer(inputs, reference.plans);
   const files = await tokenizerReasons(inputs, reference.plans);
   const ready = await readyToRun(inputs, reference, tokenizer);
@@ -95,11 +94,12 @@ const onnxDevice = (device: DeviceName): OnnxDevice => (device === "cpu" ? "onnx
 
 function weigh(
   { base, sources, candidate }: EvaluationInputs,
-  plan: MergePlan | null,
+  reference: ReferenceSide,
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, Weighed> {
   const input = { base, sources, candidate };
-  return plan ? compareWeights({ ...input, plan }, options) : weighWithoutRecipe(input, options);
+  const { plan } = reference;
+  return plan ? compareWeights({ ...input, plan }, options) : weighWithoutRecipe(input, reference, options);
 }
 
 interface Runnable {

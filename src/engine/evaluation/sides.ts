@@ -35,6 +35,8 @@ export interface ReferenceSide extends DescribedSide {
   readonly plan: MergePlan | null;
   /** Of each source alone, at the weight 1. */
   readonly plans: readonly MergePlan[];
+  /** What base and sources are together, tensor by tensor. */
+  readonly combined: Combined;
 }
 
 export interface ReferenceInput {
@@ -83,6 +85,7 @@ export function referenceSide(input: ReferenceInput): ReferenceSide {
     note: noteOf(adapted, { plans, eight }),
     plan: plans.length === 1 && sources[0]!.weight === 1 ? plans[0]! : null,
     plans,
+    combined,
   };
 }
 

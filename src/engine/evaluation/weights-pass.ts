@@ -1,5 +1,6 @@
 import type { VersionDigests } from "../../core/checkpoint.ts";
 import { CONFIG_FILE } from "../../core/checkpoint.ts";
+import type { ComparedPlan } from "../../core/combined-plan.ts";
 import { MAX_ULP } from "../../core/devices.ts";
 import { isMergeable, type MergeableDtype } from "../../core/dtype.ts";
 import { AppError, type Finding } from "../../core/errors.ts";
@@ -24,13 +25,21 @@ import { runWorks } from "../run-tasks.ts";
 import { comparisons, type PlannedComparison } from "./compare-tasks.ts";
 import { type ReadTensors, readEverything } from "./read-everything.ts";
 
-export interface WeightsInput {
-  /** Of the merge that the reference stands for. */
-  readonly plan: MergePlan;
+interface ComparedPlaces {
   readonly base: Located;
   readonly sources: readonly (Located & { readonly weight: number })[];
   /** A checkpoint of any tool's making; null: what the plan would write, computed on the fly. */
   readonly candidate: Located | null;
+}
+
+export interface WeightsInput extends ComparedPlaces {
+  /** Of the merge that the reference stands for. */
+  readonly plan: MergePlan;
+}
+
+export interface CombinedInput extends ComparedPlaces {
+  /** What several adapters are together, or one with a weight. */
+  readonly plan: ComparedPlan;
 }
 
 export interface WeightsOutcome {
@@ -42,7 +51,8 @@ export interface WeightsOutcome {
   readonly warnings: readonly Finding[];
   /** In which the candidate stores most of what the adapter changes. */
   readonly dtype: MergeableDtype;
-  readonly recipeDigest: Digest;
+  /** Of the recipe that the reference stands for; null where there is none. */
+  readonly recipeDigest: Digest | null;
   /** Of everything that was read; the candidate's null where it is computed. */
   readonly digests: {
     readonly base: VersionDigests;
@@ -61,6 +71,27 @@ export async function* compareWeights(
   input: WeightsInput,
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, WeightsOutcome> {
+  const { digests, ...outcome } = yield* compareAll(input, true, options);
+  return { ...outcome, digests, recipeDigest: recipeOf(input, digests) };
+}
+
+/**
+ * The same where no recipe stands for the reference: no bytes are canonical, and a tensor is right where as much of the
+ * exact change is in it, and as little else, as storing it leaves.
+ * @throws what `compareWeights` throws
+ */
+export async function* compareCombined(
+  input: CombinedInput,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, WeightsOutcome> {
+  return { ...(yield* compareAll(input, false, options)), recipeDigest: null };
+}
+
+async function* compareAll(
+  input: CombinedInput,
+  canonical: boolean,
+  options: EngineOptions,
+): AsyncGenerator<EngineEvent, Omit<WeightsOutcome, "recipeDigest">> {
   const { plan, candidate } = input;
   requireRunnable(plan);
   const structure = candidate && structureOf(input, candidate);
@@ -71,7 +102,7 @@ export async function* compareWeights(
   const what = candidate ? "with base + adapter" : "as the merge would write them";
   yield { type: "stage", stage: "verify", message: `comparing ${compared.length} tensors ${what}` };
   const read = yield* readEverything(input, compared, options);
-  const { touched, untouched } = sorted(plan, compared, read);
+  const { touched, untouched } = sorted(plan, compared, { read, canonical });
   const samples = yield* readSamples(candidate ? suspects(touched, MAX_ULP) : [], compared, options);
   const reasons = candidate
     ? [
@@ -93,12 +124,11 @@ export async function* compareWeights(
     reasons,
     warnings: unmoved(touched, reasons),
     dtype: mainDtype(touched, plan),
-    recipeDigest: recipeOf(input, read),
     digests: { base: read.base, sources: read.sources, candidate: read.candidate },
   };
 }
 
-function structureOf({ plan, base }: WeightsInput, { folder, facts }: Located): Structure {
+function structureOf({ plan, base }: CombinedInput, { folder, facts }: Located): Structure {
   if (facts.kind !== "checkpoint") {
     throw new AppError(
       "NOT_A_CHECKPOINT",
@@ -114,7 +144,11 @@ function structureOf({ plan, base }: WeightsInput, { folder, facts }: Located): 
 }
 
 /** What was found of each tensor, by whether the adapter changes it. */
-function sorted(plan: MergePlan, compared: readonly PlannedComparison[], read: ReadTensors) {
+function sorted(
+  plan: ComparedPlan,
+  compared: readonly PlannedComparison[],
+  { read, canonical }: { readonly read: ReadTensors; readonly canonical: boolean },
+) {
   const targets = new Map(plan.touched.map((target) => [target.tensor, target]));
   const touched: TouchedTensor[] = [];
   const untouched: UntouchedTensor[] = [];
@@ -137,7 +171,7 @@ function sorted(plan: MergePlan, compared: readonly PlannedComparison[], read: R
       dtype,
       elements,
       nonFinite,
-      distance,
+      distance: canonical || !sums || !hasBase ? distance : null,
       sums,
       hasBase,
     });
@@ -172,7 +206,7 @@ async function* readSamples(
 }
 
 /** Every refusal of the plan was thrown: what is left to say is what became of the adapter's tensors. */
-function consumed({ coverage, touched }: MergePlan): Check {
+function consumed({ coverage, touched }: ComparedPlan): Check {
   const tensors = coverage.reduce((sum, one) => sum + one.tensors, 0);
   const ignored = coverage.reduce((sum, one) => sum + one.ignored.length, 0);
   const without = ignored > 0 ? `, ${ignored} of them buffers without a part in a merge` : "";
@@ -200,7 +234,7 @@ function unmoved(touched: readonly TouchedTensor[], reasons: readonly Reason[]):
 }
 
 /** Of the touched tensors, by elements. */
-function mainDtype(touched: readonly TouchedTensor[], { choices }: MergePlan): MergeableDtype {
+function mainDtype(touched: readonly TouchedTensor[], { choices }: ComparedPlan): MergeableDtype {
   const counts = new Map<MergeableDtype, number>();
   for (const { dtype, elements } of touched) {
     if (isMergeable(dtype)) counts.set(dtype, (counts.get(dtype) ?? 0) + elements);
@@ -209,7 +243,7 @@ function mainDtype(touched: readonly TouchedTensor[], { choices }: MergePlan): M
   return most?.[0] ?? choices.dtype ?? "BF16";
 }
 
-function recipeOf({ plan, sources }: WeightsInput, read: ReadTensors): Digest {
+function recipeOf({ plan, sources }: WeightsInput, read: WeightsOutcome["digests"]): Digest {
   return recipeDigest(
     makeRecipe({
       base: read.base,

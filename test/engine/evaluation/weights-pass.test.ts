@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { checkpointDigests } from "../../../src/core/checkpoint.ts";
 import { digestCheckpoint, finish } from "../../../src/engine/digest.ts";
+import { referenceSide } from "../../../src/engine/evaluation/sides.ts";
 import { compareWeights } from "../../../src/engine/evaluation/weights-pass.ts";
+import { weighWithoutRecipe } from "../../../src/engine/evaluation/without-recipe.ts";
 import type { EngineEvent } from "../../../src/engine/events.ts";
 import { localMergeInput, planLocal } from "../../../src/engine/local.ts";
 import { runMerge } from "../../../src/engine/merge.ts";
@@ -321,5 +323,65 @@ describe("a comparison", () => {
     await expect(finish(compareWeights({ ...inputs, candidate: adapter }, OPTIONS))).rejects.toMatchObject({
       code: "NOT_A_CHECKPOINT",
     });
+  });
+});
+
+describe("several adapters, or one with a weight", () => {
+  const choices = { weights: [1], tokenizer: null };
+
+  async function combined(names: readonly string[], weights: readonly number[], candidate: string) {
+    const planned = await Promise.all(
+      names.map((name) =>
+        finish(planLocal({ base: BASE, adapter: join(FIXTURES, "demo/adapters", name), choices }, OPTIONS)),
+      ),
+    );
+    const { base } = planned[0]!;
+    const sources = planned.map(({ adapter }, i) => ({ ...adapter, weight: weights[i]! }));
+    const reference = referenceSide({ base, sources, choices });
+    const found = await readModelFolder(candidate, { roots: null });
+    return finish(weighWithoutRecipe({ base, sources, candidate: found }, reference, OPTIONS));
+  }
+
+  /** Each change times its weight, one after the other in float64. */
+  async function sum(names: readonly string[], weights: readonly number[]): Promise<Tensors> {
+    const families = await Promise.all(
+      names.map((name) => loraFamily(BASE, join(FIXTURES, "demo/adapters", name))),
+    );
+    const all = new Map(families[0]!.deltas);
+    for (const { deltas } of families) for (const [name, delta] of deltas) all.set(name, delta);
+    return mergeBy({ ...families[0]!, deltas: all }, (weight, _, tensor) =>
+      weight.map((value, i) =>
+        families.reduce(
+          (total, { deltas }, at) => total + weights[at]! * (deltas.get(tensor)?.[i] ?? 0),
+          value,
+        ),
+      ),
+    );
+  }
+
+  it("have no canonical bytes, and their exact change is measured", async () => {
+    const names = ["customer-support", "light-touch"];
+    const candidate = await write(await sum(names, [0.5, 1]));
+    const outcome = await combined(names, [0.5, 1], candidate);
+    expect(outcome).toMatchObject({
+      reasons: [],
+      recipeDigest: null,
+      weights: { touched: 42, maxUlp: null },
+    });
+    expect(failed(outcome)).toEqual([]);
+    expect(outcome.weights!.projection).toBeCloseTo(1, 3);
+    const both = outcome.weights!.tensors.find(({ tensor }) => tensor.includes("layers.0.self_attn.q_proj"));
+    expect(both).toMatchObject({ change: "LoRA", differing: null, maxUlp: null });
+  });
+
+  it("are told from one of them alone, and from other weights", async () => {
+    const names = ["customer-support", "light-touch"];
+    const alone = await combined(names, [1, 1], await write(await sum(names, [0, 1])));
+    expect(codesOf(alone)).toEqual(["TENSOR_DIFFERS"]);
+    const whole = await combined(["customer-support"], [0.4], await write(mergeBy(family)));
+    expect(codesOf(whole)).toEqual(["SCALE_WRONG"]);
+    expect(whole.reasons[0]!.message).toContain("2.5 times");
+    const right = await combined(["customer-support"], [0.4], await write(mergeBy(family, addTimes(0.4))));
+    expect(codesOf(right)).toEqual([]);
   });
 });
