@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { cli, DEMO } from "../support/cli.ts";
+import { cli, DEMO, startCli } from "../support/cli.ts";
 import { safetensorsFile } from "../support/safetensors.ts";
 import { readTensors } from "../support/tensor-files.ts";
 
@@ -153,6 +153,32 @@ describe("logits", () => {
     const [a, b] = [numbers(made, "text.0.logits").data, numbers(golden, "text.0.base").data];
     const differences = Array.from(a.subarray(0, count * width), (value, i) => Math.abs(value - b[i]!));
     expect(Math.max(...differences)).toBeLessThan(5e-5);
+  });
+});
+
+describe("a run of logits that ends early", () => {
+  it("leaves nothing where it is interrupted", async () => {
+    const ids = Array.from({ length: 6000 }, (_, i) => BigInt(i % 128));
+    const bytes = new Uint8Array(BigInt64Array.from([...ids, ...ids, ...ids, ...ids]).buffer);
+    const input = join(folder, "long.safetensors");
+    await writeFile(input, safetensorsFile([{ name: "a.input_ids", dtype: "I64", shape: [4, 6000], bytes }]));
+    const out = join(folder, "interrupted.safetensors");
+    const { child, finished } = startCli(
+      "logits",
+      "--model",
+      model("llama-fp32"),
+      "--input",
+      input,
+      "--out",
+      out,
+    );
+    child.stderr!.on("data", (text: string) => {
+      if (text.includes("logits: ")) child.kill("SIGINT");
+    });
+    const { code, stderr } = await finished;
+    expect(stderr).toContain("graftwork: INTERRUPTED: ");
+    expect(code).toBe(1);
+    expect((await readdir(folder)).filter((name) => name.includes("interrupted"))).toEqual([]);
   });
 });
 

@@ -1,10 +1,10 @@
 import type { DeviceName } from "../../core/devices.ts";
 import { AppError } from "../../core/errors.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
-import { runForward } from "../forward/pool.ts";
 import { encodeDocument } from "./encode.ts";
 import { forwardDevice, keptBytes } from "./model-sides.ts";
 import { alignSides, type NamedSide } from "./pair.ts";
+import { relayed } from "./relay.ts";
 import type { TextTokenizer } from "./tokenizer.ts";
 
 export interface GreedyRequest {
@@ -54,7 +54,8 @@ export async function* continueGreedily(
     stage: "text",
     message: `up to ${maxNewTokens} tokens for ${prompts.length} prompts`,
   };
-  const run = runForward(
+  let done = 0;
+  const last = yield* relayed(
     {
       type: "generate",
       setup: { model, sides, device, threads: options.threads, cacheBytes: keptBytes(pair) },
@@ -63,17 +64,15 @@ export async function* continueGreedily(
       ends: tokenizer.eosIds,
     },
     options,
+    (message) => {
+      if (message.type !== "tokens") return null;
+      request.told?.(message.next);
+      return { type: "progress", stage: "text", done: ++done, total: maxNewTokens };
+    },
   );
-  let done = 0;
-  let step = await run.next();
-  for (; !step.done; step = await run.next()) {
-    if (step.value.type !== "tokens") continue;
-    request.told?.(step.value.next);
-    yield { type: "progress", stage: "text", done: ++done, total: maxNewTokens };
-  }
-  if (step.value.type !== "generated") throw new Error(`a generation ended with ${step.value.type}`);
+  if (last.type !== "generated") throw new Error(`a generation ended with ${last.type}`);
   const ends = new Set(tokenizer.eosIds);
-  return step.value.texts.map((side) =>
+  return last.texts.map((side) =>
     side.map((tokens) => ({
       tokens,
       text: tokenizer.decode(tokens, { skipSpecial: true }),

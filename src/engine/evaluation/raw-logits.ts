@@ -2,11 +2,11 @@ import type { DeviceName } from "../../core/devices.ts";
 import type { TokenInput } from "../../core/token-rows.ts";
 import { requireNew, TensorFile } from "../../storage/tensor-file.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
-import { runForward } from "../forward/pool.ts";
 import type { RawTensor } from "../forward/protocol.ts";
 import { forwardDevice, keptBytes, type RunnableModel } from "./model-sides.ts";
 import { type AlignedSides, alignSides } from "./pair.ts";
 import { isPadded, plannedTensors, type RawOutput, rawOutputs } from "./raw-file.ts";
+import { relayed } from "./relay.ts";
 
 export interface RawRequest {
   readonly model: RunnableModel;
@@ -54,12 +54,12 @@ export async function* writeRaw(
   yield { type: "stage", stage: "logits", message: `running ${places.length} texts, ${tokens} tokens` };
   for (const place of places) await writeInputs(file, place);
   const writer = new RawWriter(file, { outputs, places });
-  const run = runForward(rawSetup(pair, { device, places, hidden, threads: options.threads }), options);
-  for (let step = await run.next(); !step.done; step = await run.next()) {
-    if (step.value.type !== "tensor") continue;
-    await writer.write(step.value.tensor);
-    yield { type: "progress", stage: "logits", done: writer.bytes, total: writer.total };
-  }
+  const setup = rawSetup(pair, { device, places, hidden, threads: options.threads });
+  yield* relayed(setup, options, async (message) => {
+    if (message.type !== "tensor") return null;
+    await writer.write(message.tensor);
+    return { type: "progress", stage: "logits", done: writer.bytes, total: writer.total };
+  });
   writer.requireComplete();
   await file.publish();
   return { texts: places.length, tokens, bytes: file.size, outputs };

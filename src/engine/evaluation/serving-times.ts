@@ -3,11 +3,11 @@ import { AppError } from "../../core/errors.ts";
 import type { ServingFacts } from "../../core/evaluation/advice.ts";
 import type { MergeChoices } from "../../core/recipe.ts";
 import type { EngineEvent, EngineOptions, Located } from "../events.ts";
-import { runForward } from "../forward/pool.ts";
 import type { SideTimes } from "../forward/protocol.ts";
 import { environmentOf } from "./environment.ts";
 import { forwardDevice, keptBytes } from "./model-sides.ts";
 import { type AlignedSides, alignSides, widenedBytes } from "./pair.ts";
+import { relayed } from "./relay.ts";
 import { declared } from "./side-forms.ts";
 import { checkpointSide, referenceSide } from "./sides.ts";
 
@@ -62,9 +62,10 @@ export async function* timeServing(
   };
   const sides = Array.from({ length: ROUNDS }, () => pair.sides).flat();
   const setup = { model, sides, device, threads: options.threads, cacheBytes };
-  const times = await measured({ type: "measure", setup, prompt, newTokens }, options);
+  const last = yield* relayed({ type: "measure", setup, prompt, newTokens }, options, () => null);
+  if (last.type !== "measured") throw new Error(`a timing ended with ${last.type}`);
   const [separate, merged] = pair.sides.map((_, side) =>
-    shortest(times.filter((_, i) => i % pair.sides.length === side)),
+    shortest(last.sides.filter((_, i) => i % pair.sides.length === side)),
   );
   const { provider, processor } = environmentOf(request.device, { runtime: "", threads: options.threads });
   return {
@@ -99,16 +100,6 @@ function alignedSides({ base, sources, merged, choices }: TimesRequest): Aligned
 function somePrompt({ model, sides }: AlignedSides, length: number): Int32Array {
   const rows = declared(sides[0]!.weights[model.embedding.tokens]!).shape[0]!;
   return Int32Array.from({ length }, (_, i) => (i * 7919 + 1) % rows);
-}
-
-type Measure = Extract<Parameters<typeof runForward>[0], { type: "measure" }>;
-
-async function measured(request: Measure, { signal }: EngineOptions): Promise<readonly SideTimes[]> {
-  const run = runForward(request, { signal });
-  let step = await run.next();
-  while (!step.done) step = await run.next();
-  if (step.value.type !== "measured") throw new Error(`a timing ended with ${step.value.type}`);
-  return step.value.sides;
 }
 
 function shortest(rounds: readonly SideTimes[]): SideTimes {
