@@ -15,7 +15,8 @@ export function overview(): string {
     ...table(commands),
     "",
     "graftwork <command> --help says more about one command.",
-    "Exit codes: 0 done, 1 refused or failed (reason and code on stderr), 2 wrong usage.",
+    "Exit codes: 0 done, 1 refused or failed (reason and code on stderr), 2 wrong usage;",
+    "of evaluate also 3, for INCONCLUSIVE.",
   ].join("\n");
 }
 
