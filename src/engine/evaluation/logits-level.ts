@@ -4,10 +4,10 @@ import type { LogitsReport, WorstPosition } from "../../core/evaluation/report.t
 import { type LogitsSummary, summariseLogits, worstPredictions } from "../../core/evaluation/summary.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
 import type { Comparison } from "../forward/compare.ts";
-import { runForward } from "../forward/pool.ts";
 import type { TokenSequence } from "../forward/sequences.ts";
 import type { Side } from "../forward/side.ts";
 import { type AlignedSides, floorOf, widenedBytes, widestOf } from "./pair.ts";
+import { relayed } from "./relay.ts";
 
 /** Memory for hidden states and what is made of them in a layer, of all sides together. */
 const ACTIVATION_BYTES = 640 * 2 ** 20;
@@ -40,8 +40,9 @@ const HOW = "the same base and adapter, every product summed in two halves";
 /** Level 2: both sides over the same tokens, and the reference a second time for the noise floor. */
 export async function* logitsLevel(
   request: LogitsRequest,
-  { threads, signal }: EngineOptions,
+  options: EngineOptions,
 ): AsyncGenerator<EngineEvent, LogitsOutcome> {
+  const { threads } = options;
   const { pair, sequences, device, seed } = request;
   const otherSequences = withinTokens(sequences, request.floorTokens);
   const [reference] = pair.sides;
@@ -49,7 +50,7 @@ export async function* logitsLevel(
   const sides = [...pair.sides, ...others];
   const tokens = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
   yield { type: "stage", stage: "logits", message: `running both sides over ${tokens} tokens` };
-  const run = runForward(
+  const last = yield* relayed(
     {
       type: "compare",
       setup: { model: pair.model, sides, device, threads, cacheBytes: cacheFor(pair) },
@@ -57,16 +58,11 @@ export async function* logitsLevel(
       otherSequences,
       chunkTokens: chunkTokens(pair, sides.length),
     },
-    { signal },
+    options,
+    (message) => (message.type === "progress" ? { ...message, stage: "logits" } : null),
   );
-  let step = await run.next();
-  for (; !step.done; step = await run.next()) {
-    const { value } = step;
-    if (value.type === "progress")
-      yield { type: "progress", stage: "logits", done: value.done, total: value.total };
-  }
-  if (step.value.type !== "compared") throw new Error(`a comparison ended with ${step.value.type}`);
-  const { comparison, runtime } = step.value;
+  if (last.type !== "compared") throw new Error(`a comparison ended with ${last.type}`);
+  const { comparison, runtime } = last;
   const { measures, others: found } = comparison;
   const summary = summariseLogits({ measures, floor: found[0] ?? null, seed });
   const effect = found[1] && summariseLogits({ measures: found[1], floor: null, seed });

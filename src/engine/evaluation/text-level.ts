@@ -4,8 +4,8 @@ import type { Metric, TasksReport, TextReport } from "../../core/evaluation/repo
 import { differenceMetric, shareMetric } from "../../core/evaluation/shares.ts";
 import type { TaskSet } from "../../core/evaluation/texts.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
-import { runForward } from "../forward/pool.ts";
 import { type AlignedSides, widenedBytes } from "./pair.ts";
+import { relayed } from "./relay.ts";
 import type { TextTokenizer } from "./tokenizer.ts";
 
 /** Widened weights that stay in memory between two tokens. */
@@ -96,29 +96,26 @@ export async function* tasksLevel(
 async function* continuations(
   stage: "text" | "tasks",
   { pair, prompts, maxNewTokens, tokenizer, device, encode }: TextRequest,
-  { threads, signal }: EngineOptions,
+  options: EngineOptions,
 ): AsyncGenerator<EngineEvent, readonly (readonly (readonly number[])[])[]> {
-  const run = runForward(
+  let done = 0;
+  const last = yield* relayed(
     {
       type: "generate",
       setup: {
         model: pair.model,
         sides: pair.sides,
         device,
-        threads,
+        threads: options.threads,
         cacheBytes: Math.min(CACHE_BYTES, 2 * widenedBytes(pair)),
       },
       prompts: prompts.map((prompt) => Int32Array.from(encode(prompt))),
       maxNewTokens,
       ends: tokenizer.eosIds,
     },
-    { signal },
+    options,
+    ({ type }) => (type === "tokens" ? { type: "progress", stage, done: ++done, total: maxNewTokens } : null),
   );
-  let done = 0;
-  let step = await run.next();
-  for (; !step.done; step = await run.next()) {
-    if (step.value.type === "tokens") yield { type: "progress", stage, done: ++done, total: maxNewTokens };
-  }
-  if (step.value.type !== "generated") throw new Error(`a generation ended with ${step.value.type}`);
-  return step.value.texts;
+  if (last.type !== "generated") throw new Error(`a generation ended with ${last.type}`);
+  return last.texts;
 }
