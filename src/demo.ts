@@ -2,27 +2,26 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { type Document, document } from "./client/document.ts";
 import {
-  type JobFacts,
   mergePlanQuery,
   mergeStartMutation,
   mergeVerifyMutation,
   modelImportMutation,
   type ResultVersion,
-  type Started,
   versionQuery,
 } from "./client/documents.ts";
 import { GraphqlFailure } from "./client/failure.ts";
-import { followJob } from "./client/follow.ts";
 import type { Client } from "./client/index.ts";
-import type { MergePlanInput, UserError, Verdict } from "./client/types.ts";
+import type { MergePlanInput, Verdict } from "./client/types.ts";
 import { readSettings } from "./config.ts";
 import { AppError } from "./core/errors.ts";
+import { evaluate } from "./demo-evaluate.ts";
+import { follow, requireNone } from "./demo-follow.ts";
 import { type DemoServer, reachServer, type ServerProcess } from "./demo-server.ts";
-import { lineageTree, say, showProgress, since, size } from "./demo-show.ts";
+import { lineageTree, say, since, size } from "./demo-show.ts";
 
 /*
  * The main job on the demo family, only through the GraphQL API: import a base and two adapters, plan, merge, check,
- * verify, lineage. `--once` stops the server afterwards; the exit code is 0 only when everything succeeded.
+ * verify, evaluate, lineage. `--once` stops the server afterwards; the exit code is 0 only when everything succeeded.
  */
 
 const FAMILY = join(import.meta.dirname, "../test/fixtures/demo");
@@ -60,7 +59,9 @@ async function runDemo({ url, client }: DemoServer): Promise<void> {
   const merged: ResultVersion[] = [];
   for (const name of ADAPTERS) {
     await importModel(client, { folder: `adapters/${name}`, model: `graftwork/${name}`, base: BASE });
-    merged.push(await merge(client, name));
+    const version = await merge(client, name);
+    merged.push(version);
+    await evaluate({ client, url }, { base: BASE, adapter: `graftwork/${name}`, merged: version.ref });
   }
   say("\nLineage");
   const { version } = await client.request(versionQuery, { ref: base.ref });
@@ -159,24 +160,6 @@ async function verify(client: Client, version: ResultVersion): Promise<void> {
   if (merge?.verdict !== "PASSED" || verification?.verdict !== "IDENTICAL") {
     throw new AppError("DEMO_FAILED", `${version.ref} is not what its recipe gives.`);
   }
-}
-
-async function follow(client: Client, started: Started, what: string): Promise<JobFacts> {
-  requireNone(started.userErrors, what);
-  const work = followJob(client, started.job!.id, { progressEvery: 200 });
-  let step = await work.next();
-  while (!step.done) {
-    if (step.value.job) showProgress(step.value.job);
-    step = await work.next();
-  }
-  const { state, error } = step.value;
-  if (state === "SUCCEEDED") return step.value;
-  throw new AppError(error?.code ?? state, `${what}: ${error?.message ?? `the job ended ${state}`}`);
-}
-
-function requireNone(errors: readonly UserError[], what: string): void {
-  const [first] = errors;
-  if (first) throw new AppError(first.code, `${what}: ${errors.map((error) => error.message).join(" ")}`);
 }
 
 async function main(args: readonly string[]): Promise<number> {

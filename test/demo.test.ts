@@ -40,12 +40,13 @@ describe("npm run demo -- --once", () => {
   });
   afterAll(() => rm(home, { recursive: true, force: true }));
 
-  it("imports, plans, merges, checks, verifies and shows the lineage; twice does no harm", async () => {
+  it("imports, plans, merges, checks, verifies, evaluates and shows the lineage; twice does no harm", async () => {
     const first = await demo({ GRAFTWORK_HOME: home, PORT: "0" }, "--once");
     expect(first.stderr).toBe("");
     expect(first.code).toBe(0);
     expect(first.stdout.match(/verdict IDENTICAL, 56 tensors/g)).toHaveLength(2);
     expect(first.stdout.match(/check PASSED/g)).toHaveLength(2);
+    expect(first.stdout.match(/ PASSED under the gate default@1/g)).toHaveLength(2);
     expect(first.stdout).not.toContain("FAIL");
     expect(first.stdout).toMatch(/42 of 56 tensors change/);
     expect(first.stdout).toMatch(
