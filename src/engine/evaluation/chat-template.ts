@@ -1,6 +1,7 @@
-import { Template } from "@huggingface/jinja";
+import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import { AppError } from "../../core/errors.ts";
 import type { ChatMessage } from "../../core/evaluation/texts.ts";
+import { asPython, pythonHelpers } from "./chat-python.ts";
 
 /**
  * The day that templates believe it is, so that a report can be reproduced: the one that templates of Llama 3 fall back
@@ -29,11 +30,17 @@ export function defaultTemplate(templates: ReadonlyMap<string, string>): string 
   );
 }
 
+/** What a template raises itself. */
+class Refusal extends Error {}
+
 interface RenderInput extends ChatOptions {
   readonly messages: readonly ChatMessage[];
   /** Contents of special tokens by name: `bos_token`, … */
   readonly names: Readonly<Record<string, string>>;
 }
+
+/** Of Jinja, in both spellings. What `Template.render` sets besides reads the clock, and counts without an end. */
+const CONSTANTS = { true: true, false: false, none: null, True: true, False: false, None: null };
 
 /** Longer ones are endless, or as good as that. */
 const MAX_RANGE = 100_000;
@@ -46,7 +53,9 @@ const MAX_RANGE = 100_000;
 export function renderChat(template: string, input: RenderInput): string {
   const { messages, names, addGenerationPrompt, date = TEMPLATE_DATE } = input;
   try {
-    return new Template(template).render({
+    const environment = new Environment();
+    const variables = {
+      ...CONSTANTS,
       ...names,
       messages: messages.map(({ role, content }) => ({ role, content })),
       tools: null,
@@ -54,14 +63,20 @@ export function renderChat(template: string, input: RenderInput): string {
       add_generation_prompt: addGenerationPrompt,
       range: boundedRange,
       strftime_now: (format: string) => strftime(format, date),
-    });
+      raise_exception: (message: unknown) => {
+        throw new Refusal(String(message));
+      },
+      ...pythonHelpers(template),
+    };
+    for (const [name, value] of Object.entries(variables)) environment.set(name, value);
+    return String(new Interpreter(environment).run(asPython(new Template(template).parsed)).value);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    throw new AppError(
-      "CHAT_TEMPLATE_FAILED",
-      `the chat template does not take this conversation: ${error.message}. Change the messages (roles in turn, a first one of the user), or give texts.`,
-      { cause: error },
-    );
+    const why =
+      error instanceof Refusal
+        ? `the chat template refuses this conversation: ${error.message}. Change the messages`
+        : `the chat template cannot be run here: ${error.message}. Give texts instead of messages`;
+    throw new AppError("CHAT_TEMPLATE_FAILED", `${why}.`, { cause: error });
   }
 }
 
