@@ -50,7 +50,8 @@ describe("help and version", () => {
       cli("merge", "--help"),
       cli("help", "merge"),
     ]);
-    for (const command of ["inspect", "plan", "merge", "verify"]) expect(overview.stdout).toContain(command);
+    for (const command of ["inspect", "plan", "verify", "evaluate", "logits", "generate", "advise"])
+      expect(overview.stdout).toContain(command);
     expect(version.stdout).toMatch(/^graftwork \d+\.\d+\.\d+ \(arithmetic peft-1\)\n$/);
     for (const option of [
       "--base DIR",
