@@ -42,9 +42,10 @@ const orders = [
   { id: 3, city: "Oslo", total: 25 },
 ];
 
+const lines: string[] = [];
 for (const [city, list] of groupBy(orders, (order) => order.city)) {
   const sum = list.reduce((total, order) => total + order.total, 0);
-  console.log(city + ": " + list.length + " orders, " + sum.toFixed(2));
+  lines.push(city + ": " + list.length + " orders, " + sum.toFixed(2));
 }
 // Oslo: 2 orders, 65.00
 // Bergen: 1 orders, 15.00`,
@@ -355,7 +356,7 @@ weekday year month day = toEnum ((h + 5) \`mod\` 7)
 
 The test builds a date from today and compares it with a text:
 
-    expect(formatDay(new Date())).toBe("2024-03-30")
+    expect(formatDay(clock.now())).toBe("2024-03-30")
 
 There are two mistakes in one line. The first is easy to see: tomorrow the text is wrong. The second one hides behind it. \`formatDay\` calls \`toISOString()\`, which gives the day in UTC, while the page shows local time. Between midnight and one o'clock in Berlin it is still yesterday in UTC.
 

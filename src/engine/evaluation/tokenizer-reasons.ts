@@ -52,6 +52,8 @@ export async function tokenizerReasons(
   }
   const ours = recipeTokenizer(input, plans);
   if (ours.size === 0) return passed("the recipe has no tokenizer to compare with");
+  const unclear = await whyUnclear(ours);
+  if (unclear !== null) return passed(`not compared, because the recipe's own is not understood: ${unclear}`);
   const reasons = [...(await contentsDiffer(ours, theirs)), ...(await otherFilesDiffer(ours, theirs))];
   if (reasons.length === 0)
     return passed("vocabulary, added tokens, chain and chat template are the recipe's");
@@ -61,6 +63,18 @@ export async function tokenizerReasons(
 
 function passed(detail: string): TokenizerFindings {
   return { reasons: [], checks: [{ level: 0, name: "tokenizer", passed: true, detail }] };
+}
+
+/** What is wrong with the recipe's own tokenizer, for which no candidate is to blame; `null`: nothing. */
+async function whyUnclear(ours: TokenizerPaths): Promise<string | null> {
+  try {
+    const reference = await readTokenizerFiles(ours);
+    if (reference.json.has("tokenizer.json")) tokenizerDifferences(reference, reference);
+    return null;
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    return error.message;
+  }
 }
 
 async function contentsDiffer(ours: TokenizerPaths, theirs: TokenizerPaths): Promise<Reason[]> {
