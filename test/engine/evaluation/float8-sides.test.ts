@@ -7,6 +7,7 @@ import { widen } from "../../../src/core/dtype.ts";
 import { roundToFloat8 } from "../../../src/core/float8.ts";
 import { finish } from "../../../src/engine/digest.ts";
 import { checkpointSide, recipeSide, referenceSide } from "../../../src/engine/evaluation/sides.ts";
+import { compareWeights } from "../../../src/engine/evaluation/weights-pass.ts";
 import { type LocalPlan, localMergeInput, planLocal } from "../../../src/engine/local.ts";
 import { runMerge } from "../../../src/engine/merge.ts";
 import { located, relativeDifference } from "../../support/merge-cases.ts";
@@ -111,6 +112,38 @@ describe("of a base in 8-bit floats", () => {
       expect(await forms.value(computed.side.weights[tensor]!), tensor).toEqual(await forms.value(form));
     const merged = await forms.value(computed.side.weights[TOUCHED]!);
     expect(relativeDifference(merged, dequantised.get(TOUCHED)!)).toBeGreaterThan(1e-3);
+  });
+
+  it("a merge is compared byte for byte where it stays in them, and by value where it leaves them", async () => {
+    const weights = async (dtype: "BF16" | null, output: string, damage = false) => {
+      const wanted = { ...request(), choices: { ...choices, dtype } };
+      const { plan, base, adapter } = await finish(planLocal(wanted, { threads: 1 }));
+      const local = { plan, base, adapter };
+      await finish(runMerge(await localMergeInput(wanted, local, output), { threads: 1 }));
+      if (damage) {
+        const tensors = await readTensors(join(output, "model.safetensors"));
+        const { bytes, offset } = tensors.get(TOUCHED)!;
+        const file = await readFile(join(output, "model.safetensors"));
+        file[offset! + 5] = bytes[5]! ^ 0x10;
+        await writeFile(join(output, "model.safetensors"), file);
+      }
+      const sources = [{ ...adapter, weight: 1 }];
+      const candidate = await located(output);
+      return finish(compareWeights({ plan, base, sources, candidate }, { threads: 1 }));
+    };
+    const same = await weights(null, join(temporary, "same"));
+    expect(same.reasons).toEqual([]);
+    expect(same.weights!.tensors.find(({ tensor }) => tensor === TOUCHED)).toMatchObject({
+      dtype: "F8_E4M3",
+      differing: 0,
+      maxUlp: null,
+      projection: null,
+    });
+    const left = await weights("BF16", join(temporary, "left"));
+    expect(left.reasons).toEqual([]);
+    expect(left.weights).toMatchObject({ maxUlp: 0 });
+    const damaged = await weights(null, join(temporary, "damaged"), true);
+    expect(damaged.reasons).toMatchObject([{ code: "TENSOR_DIFFERS", subject: TOUCHED }]);
   });
 });
 
