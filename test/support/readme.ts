@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { SETTINGS } from "../../src/config.ts";
 import { RESULTS as KERNEL_RESULTS, kernelTable } from "../bench/kernels.ts";
 import { mergeTable, RESULTS } from "../bench/merge.ts";
+import { RESULTS as PARITY_RESULTS, parityTable } from "../bench/parity.ts";
 import { featureTable, refusalTable } from "./features.ts";
 
 /*
@@ -29,12 +30,18 @@ function kernelBenchTable(): string {
   return kernelTable(JSON.parse(readFileSync(KERNEL_RESULTS, "utf8")));
 }
 
+function parityBenchTable(): string {
+  if (!existsSync(PARITY_RESULTS)) return "Not measured yet.";
+  return parityTable(JSON.parse(readFileSync(PARITY_RESULTS, "utf8")));
+}
+
 const PARTS: Readonly<Record<string, () => string>> = {
   settings: settingsTable,
   features: featureTable,
   refusals: refusalTable,
   "bench:merge": benchTable,
   "bench:kernels": kernelBenchTable,
+  "bench:parity": parityBenchTable,
 };
 
 export function readReadme(): string {
