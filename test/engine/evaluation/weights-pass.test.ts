@@ -135,6 +135,12 @@ describe("a good merge has no reasons", () => {
     expect(twice.weights!.tensors[0]!.differing).toBeGreaterThan(0);
   });
 
+  it("of a tied pair as PEFT changes it, where the recipe says so", async () => {
+    const { inputs, merged } = await golden("llama-tied-embed-head", { ties: "peft" });
+    expect(codesOf(await weigh(inputs, merged, { ties: "peft" }))).toEqual([]);
+    expect(codesOf(await weigh(inputs, merged))).toContain("TIES_DIFFER");
+  });
+
   it("in exact arithmetic where the recipe says the canonical one", async () => {
     const { inputs, merged } = await golden("llama-linear-r16", { numerics: "exact-1" });
     const outcome = await weigh(inputs, merged);
