@@ -64,7 +64,8 @@ describe("the README", () => {
 
   it.skipIf(!requirement("python"))("has Python lines that do the same", async () => {
     const lines = (await runLines("python3", "python")).trim().split("\n");
-    expect(lines).toHaveLength(3);
+    expect(lines).toHaveLength(4);
+    expect(lines[3]).toMatch(/'verdict': 'PASSED', 'reasons': \[\], 'reportPath': '\/evaluations\//);
     expect(lines[0]).toMatch(/^graftwork\/demo-polite@1 sha256:[0-9a-f]{64}$/);
     expect(lines[1]).toBe("[('BASE', 'graftwork/demo-base@1'), ('ADAPTER', 'graftwork/polite@1')]");
     expect(lines[2]).toBe("{'verdict': 'PASSED'}");
