@@ -1,6 +1,6 @@
 import { allTensors, type CheckpointFacts } from "../checkpoint.ts";
 import { elementCount } from "../dtype.ts";
-import type { MemoryEstimate } from "../plan-memory.ts";
+import { type MemoryEstimate, memoryOf } from "../plan-memory.ts";
 
 /** Two processes with their engines, headers, tokenizer, texts and report. */
 const PROCESS_BYTES = 350_000_000;
@@ -40,4 +40,31 @@ export function estimateEvaluation(
       PROCESS_BYTES + MATRICES * FLOAT32 * widest + Math.min(ACTIVATION_BYTES, rows || ACTIVATION_BYTES),
     thread: THREAD_BYTES,
   };
+}
+
+/** What keeping the widened weights of a side takes beside their own bytes. */
+const KEPT = 1.25;
+/** Sides that are timed: the base with its adapters, and the merged model. */
+const TIMED = 2;
+
+/** How much memory an advice will take, from above. */
+export interface ServingEstimate extends MemoryEstimate {
+  /** Bytes of widened weights that it may keep while both sides are timed; part of `process`. */
+  readonly keep: number;
+}
+
+/**
+ * How much memory an advice will take: a short evaluation, and then the weights of both sides, as far as all threads
+ * leave room for them. Weights that are not kept are read again for each token.
+ * @param room bytes that it may take, and threads that it would like
+ */
+export function estimateServing(
+  base: Pick<CheckpointFacts, "weights" | "config">,
+  { documents, room, threads }: { documents: number | null; room: number; threads: number },
+): ServingEstimate {
+  const { process, thread } = estimateEvaluation(base, documents);
+  const elements = allTensors(base).reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const wanted = TIMED * FLOAT32 * KEPT * elements;
+  const keep = Math.floor(Math.max(0, Math.min(wanted, room - memoryOf({ process, thread }, threads))));
+  return { process: process + keep, thread, keep };
 }

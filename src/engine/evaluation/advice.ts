@@ -1,9 +1,9 @@
 import { readModelFacts } from "../../core/arch.ts";
 import { allTensors, type CheckpointFacts } from "../../core/checkpoint.ts";
 import type { DeviceName } from "../../core/devices.ts";
-import { refusal } from "../../core/errors.ts";
 import { adviseOn, type ServingAdvice, type ServingFacts } from "../../core/evaluation/advice.ts";
 import type { EvaluationReport, Gate } from "../../core/evaluation/report.ts";
+import { requireServable, servingPlans } from "../../core/evaluation/serving-plans.ts";
 import { type TextSet, textSet } from "../../core/evaluation/texts.ts";
 import {
   servedNames,
@@ -12,7 +12,7 @@ import {
   vllmObstacles,
   vllmSeparate,
 } from "../../core/evaluation/vllm.ts";
-import { type MergePlan, planMerge } from "../../core/plan.ts";
+import type { MergePlan } from "../../core/plan.ts";
 import type { MergeChoices } from "../../core/recipe.ts";
 import type { EngineEvent, EngineOptions, Located } from "../events.ts";
 import { type EvaluationInputs, evaluate } from "./evaluate.ts";
@@ -39,14 +39,13 @@ export interface ServingInputs {
   readonly device: DeviceName;
   /** An evaluation of these very inputs that was made before: none is made then. */
   readonly report?: EvaluationReport;
+  /** Most bytes of widened weights to keep in memory while both sides are timed; default: half of what is free. */
+  readonly keep?: number;
 }
 
 /** Texts that a short evaluation reads: enough for a verdict, and over soon. */
 const SHORT_TEXTS = 64;
 const SHORT_FLOOR = 512;
-
-/** A merge that only a quantised base stands against: what is left to say does not need one. */
-const QUANTISED = new Set(["QUANTISED_BASE"]);
 
 /**
  * Merged, or separate? Sizes, times on this machine, a short evaluation, and what follows from them.
@@ -56,11 +55,13 @@ export async function* adviseServing(
   inputs: ServingInputs,
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, ServingAdvice> {
-  const { base, sources, merged, device } = inputs;
-  const plans = sources.map((source) => planOf(inputs, source));
-  const refusals = plans.flatMap((plan) => plan.refusals);
-  if (refusals.some(({ code }) => !QUANTISED.has(code))) throw refusal("this merge is refused", refusals);
-  const [refused] = refusals;
+  const { base, sources, labels } = inputs;
+  const plans = servingPlans({
+    base: { facts: base.facts, label: labels.base },
+    sources: sources.map(({ facts }, i) => ({ facts, label: labels.sources[i]! })),
+    choices: inputs.choices,
+  });
+  const refused = requireServable(plans);
   const { quantMethod } = readModelFacts(base.facts.config);
   const training = plans
     .flatMap((plan) => plan.warnings)
@@ -70,7 +71,7 @@ export async function* adviseServing(
     : yield* parityOf(inputs, plans, options);
   const timed = refused
     ? { times: null, timesSkipped: refused.message }
-    : yield* timeServing({ base, sources, merged, choices: inputs.choices, device }, options);
+    : yield* timeServing(inputs, options);
   const facts: ServingFacts = {
     labels: { base: inputs.labels.base, sources: [...inputs.labels.sources], merged: inputs.labels.merged },
     planned: inputs.planned,
@@ -78,17 +79,9 @@ export async function* adviseServing(
     ...timed,
     ...parityFacts(parity.report, parity.skipped),
     quantisation: { base: quantMethod, training: training?.message ?? null },
-    ...commandsOf(inputs),
+    ...servingCommands(inputs),
   };
   return adviseOn(facts);
-}
-
-function planOf({ base, choices, labels }: ServingInputs, { facts, folder }: Located): MergePlan {
-  return planMerge({
-    base: { facts: base.facts, label: labels.base },
-    sources: [{ facts, label: folder }],
-    choices: { ...choices, weights: [1] },
-  });
 }
 
 /** Of a merge that was not written the plan knows the sizes; of several adapters together: as large as the largest. */
@@ -201,11 +194,14 @@ function parityFacts(
 /** Where no merged checkpoint is named yet. */
 const UNNAMED = "merged";
 
-function commandsOf({
-  sources,
-  labels,
-  planned,
-}: ServingInputs): Pick<ServingFacts, "obstacles" | "commands"> {
+/**
+ * vLLM's command lines, and why it would not serve the adapters beside their base.
+ * @param places where the models lie, if that is not what they are called
+ */
+export function servingCommands(
+  { sources, labels, planned }: Pick<ServingInputs, "sources" | "labels" | "planned">,
+  places: ServingInputs["labels"] = labels,
+): Pick<ServingFacts, "obstacles" | "commands"> {
   const weighted = sources.filter(({ weight }) => weight !== 1);
   const obstacles = [
     ...new Set([
@@ -217,11 +213,11 @@ function commandsOf({
   const isServable = obstacles.length === 0 && sources.length === 1;
   const separate = isServable
     ? vllmSeparate({
-        base: labels.base,
-        adapters: labels.sources.map((path, i) => ({ name: names[i]!, path })),
+        base: places.base,
+        adapters: places.sources.map((path, i) => ({ name: names[i]!, path })),
         rank: servedRank(sources[0]!.facts),
         planned,
       })
     : null;
-  return { obstacles, commands: { merged: vllmMerged(labels.merged ?? UNNAMED), separate } };
+  return { obstacles, commands: { merged: vllmMerged(places.merged ?? UNNAMED), separate } };
 }

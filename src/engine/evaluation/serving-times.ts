@@ -17,6 +17,8 @@ export interface TimesRequest {
   readonly merged: Located | null;
   readonly choices: MergeChoices;
   readonly device: DeviceName;
+  /** Most bytes of widened weights to keep in memory; default: half of what is free. */
+  readonly keep?: number;
 }
 
 export type ServingTimes = Pick<ServingFacts, "times" | "timesSkipped">;
@@ -54,7 +56,7 @@ export async function* timeServing(
   const newTokens = NEW_TOKENS;
   const room = model.maxPositions === null ? PROMPT_TOKENS : model.maxPositions - newTokens - 1;
   const prompt = somePrompt(pair, Math.max(1, Math.min(PROMPT_TOKENS, room)));
-  const cacheBytes = keptBytes(pair);
+  const cacheBytes = Math.min(keptBytes(pair), request.keep ?? Number.POSITIVE_INFINITY);
   yield {
     type: "stage",
     stage: "measure",
