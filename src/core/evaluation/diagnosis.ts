@@ -112,7 +112,7 @@ export function noEffect({ touched, untouched }: Pick<DiagnosisInput, "touched" 
   const same = touched.every((found) => movedOf(found) === 0 && found.nonFinite === 0);
   if (!same || touched.length === 0 || untouched.some(({ differing }) => differing > 0)) return [];
   const { delta, rightMoved } = overall(touched);
-  const equal = `All ${counted(touched.length, "tensor")} that the adapter changes equal the base's, and so does the rest`;
+  const equal = `What the adapter changes (${counted(touched.length, "tensor")}) equals the base's, and so does the rest`;
   const reason = (code: string, level: 0 | 1, why: string) => [plainReason(code, level, `${equal}: ${why}`)];
   if (delta === 0) {
     return reason(
