@@ -34,7 +34,7 @@ const thresholds = z
       .nonnegative()
       .nullable()
       .describe(
-        "Level 1: largest distance of a touched element from the canonical value, in ulp at the larger of |W| and |W′|.",
+        "Level 1: largest distance of a touched element from the canonical value, in ulp at the larger of |W| and |W′| (as `maxUlp` of a tensor).",
       ),
     meanKld: z
       .number()
@@ -111,7 +111,9 @@ const retention = z.strictObject({
   maxUlp: z
     .number()
     .nullable()
-    .describe("Largest distance from the canonical value, in ulp at the larger of |W| and |W′|."),
+    .describe(
+      "Largest distance from the canonical value, in ulp at the larger of |W| and |W′|, each ulp at least 2⁻¹⁹ of the change's root mean square: sums in another order differ by so much.",
+    ),
   weightNorm: z.number().describe("Frobenius norm of the base tensor W."),
   deltaNorm: z.number().describe("Frobenius norm of the exact change Δ."),
   storedNorm: z.number().describe("Frobenius norm of the stored change S = W′ − W."),
