@@ -275,7 +275,14 @@ export type JobResult =
         readonly verification: { readonly report: unknown } | null;
       } | null;
     }
-  | { readonly __typename: "EvaluationResult"; readonly evaluation: EvaluationOutcome | null };
+  | { readonly __typename: "EvaluationResult"; readonly evaluation: EvaluationOutcome | null }
+  | { readonly __typename: "ServingAdviceResult"; readonly advice: AdviceOutcome | null };
+
+export interface AdviceOutcome {
+  readonly id: string;
+  readonly recommendation: "MERGE" | "SEPARATE";
+  readonly reasons: readonly { readonly code: string; readonly message: string }[];
+}
 
 export interface EvaluationOutcome {
   readonly id: string;
@@ -287,7 +294,7 @@ export interface EvaluationOutcome {
 
 export interface JobFacts {
   readonly id: string;
-  readonly kind: "IMPORT_VERSION" | "RUN_MERGE" | "VERIFY_MERGE" | "RUN_EVALUATION";
+  readonly kind: "IMPORT_VERSION" | "RUN_MERGE" | "VERIFY_MERGE" | "RUN_EVALUATION" | "MEASURE_SERVING";
   readonly state: JobState;
   readonly attempt: number;
   readonly progress: JobProgress | null;
@@ -358,6 +365,7 @@ export const jobQuery: Document<{ readonly job: JobFacts | null }, { readonly id
         ... on MergeResult { version { ...Made } cached merge { id verdict } }
         ... on VerifyResult { verdict merge { id verification { report } } }
         ... on EvaluationResult { evaluation { id verdict reasons { code message } reportPath } }
+        ... on ServingAdviceResult { advice { id recommendation reasons { code message } } }
       }
     }
   }

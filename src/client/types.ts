@@ -6,6 +6,7 @@ export type MergeState = JobState;
 export type Verdict = "PASSED" | "WARNED" | "FAILED";
 export type EvaluationState = JobState;
 export type EvaluationVerdict = "PASSED" | "FAILED" | "INCONCLUSIVE";
+export type Device = "CPU" | "WEBGPU" | "CUDA" | "COREML" | "DML" | "ONNX_CPU";
 export type Role = "BASE" | "ADAPTER";
 export type Relation = "TRAINED_ON" | "MERGED_FROM";
 export type JobEventType =
@@ -116,13 +117,34 @@ export interface EvaluationStartInput {
   readonly prompts?: readonly string[] | null;
   readonly tasks?: Jsonl | null;
   readonly gate?: string;
-  readonly device?: "CPU" | "WEBGPU" | "CUDA" | "COREML" | "DML" | "ONNX_CPU";
+  readonly device?: Device;
   readonly seed?: number | null;
   readonly window?: number | null;
   readonly stride?: number | null;
   readonly chatTemplate?: boolean | null;
   readonly floorTokens?: number | null;
   readonly maxNewTokens?: number | null;
+  readonly idempotencyKey: string;
+}
+
+/** Every side of what is served; absent: recorded, or not written yet. */
+export interface ServingSides {
+  readonly base?: VersionRef | null;
+  readonly sources: readonly { readonly version: VersionRef; readonly weight?: number }[];
+  readonly merged?: VersionRef | null;
+  readonly recipe?: EvaluationRecipe | null;
+}
+
+export interface ServingAdviceStartInput {
+  /** An adapter or a version that was merged here, or every side. */
+  readonly of:
+    | { readonly version: VersionRef; readonly sides?: never }
+    | { readonly sides: ServingSides; readonly version?: never };
+  /** Adapters of this base that will be served; default 1. */
+  readonly adapters?: number;
+  readonly texts?: EvaluationStartInput["texts"];
+  readonly gate?: string;
+  readonly device?: Device;
   readonly idempotencyKey: string;
 }
 

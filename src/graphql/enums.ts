@@ -99,6 +99,7 @@ export const JobKind = builder.enumType("JobKind", {
     RUN_MERGE: "Executes a merge.",
     VERIFY_MERGE: "Re-derives a merge and compares digests.",
     RUN_EVALUATION: "Compares base and adapters, un-merged, with what merging them gives.",
+    MEASURE_SERVING: "Measures what serving base and adapters apart costs, and merged.",
   }),
 });
 
@@ -128,6 +129,23 @@ export const EvaluationRole = builder.enumType("EvaluationRole", {
     BASE: "The checkpoint that the reference runs on.",
     ADAPTER: "An adapter that the reference runs un-merged.",
     CANDIDATE: "The checkpoint that is judged.",
+  }),
+});
+
+export const ServingRole = builder.enumType("ServingRole", {
+  description: "What a version is to an advice.",
+  values: described({
+    BASE: "The checkpoint that the adapters run on.",
+    ADAPTER: "An adapter that is served beside it, or merged.",
+    MERGED: "The merged checkpoint.",
+  }),
+});
+
+export const ServingChoice = builder.enumType("ServingChoice", {
+  description: "How to serve a model with its adapters.",
+  values: described({
+    MERGE: "As one merged checkpoint.",
+    SEPARATE: "As the base with the adapters beside it.",
   }),
 });
 

@@ -11,7 +11,7 @@ import { mutation, said } from "./payload.ts";
 import { RecipeChoicesInput, toChoices } from "./plan-input.ts";
 import { toRef, VersionRefInput } from "./version-ref.ts";
 
-const SourceInput = builder.inputType("EvaluationSourceInput", {
+export const SourceInput = builder.inputType("EvaluationSourceInput", {
   description: "An adapter that the reference runs un-merged.",
   fields: (t) => ({
     version: t.field({ type: VersionRefInput, required: true, description: "A version of an adapter." }),
@@ -27,7 +27,7 @@ const ReferenceInput = builder.inputType("EvaluationReferenceInput", {
   }),
 });
 
-const RecipeInput = builder.inputType("EvaluationRecipeInput", {
+export const RecipeInput = builder.inputType("EvaluationRecipeInput", {
   description: "How the reference would be merged.",
   fields: (t) => ({
     tokenizer: t.field({
@@ -55,7 +55,7 @@ const CandidateInput = builder.inputType("EvaluationCandidateInput", {
   }),
 });
 
-const TextsInput = builder.inputType("EvaluationTextsInput", {
+export const TextsInput = builder.inputType("EvaluationTextsInput", {
   isOneOf: true,
   description: "What both sides run over.",
   fields: (t) => ({
@@ -156,11 +156,6 @@ interface Input {
 
 async function toRequest(input: Input, context: GraphContext): Promise<EvaluationRequest> {
   const { reference, candidate, expected, texts, tasks, gate, device, idempotencyKey } = input;
-  if (texts?.builtIn === false) {
-    throw new AppError("BAD_INPUT", "builtIn can only be true: give jsonl for texts of your own.", {
-      field: "texts.builtIn",
-    });
-  }
   const { seed, window, stride, chatTemplate, floorTokens, maxNewTokens, prompts } = input;
   const options = { seed, window, stride, chatTemplate, floorTokens, maxNewTokens, prompts };
   return {
@@ -175,7 +170,7 @@ async function toRequest(input: Input, context: GraphContext): Promise<Evaluatio
       ? { ref: await toRef(context, candidate.version, "candidate.ref") }
       : { recipe: toRecipe(candidate.recipe ?? {}) },
     expected: expected ? toRecipe(expected) : null,
-    texts: texts?.jsonl ?? null,
+    texts: textsOf(texts),
     tasks: tasks ?? null,
     gate,
     device,
@@ -184,9 +179,19 @@ async function toRequest(input: Input, context: GraphContext): Promise<Evaluatio
   };
 }
 
-function toRecipe({ tokenizer, choices }: typeof RecipeInput.$inferInput) {
+export function toRecipe({ tokenizer, choices }: typeof RecipeInput.$inferInput) {
   return {
     tokenizer: tokenizer ? (tokenizer === "BASE" ? ("base" as const) : ("adapter" as const)) : null,
     choices: toChoices(choices),
   };
+}
+
+/** Texts of one's own; null for the built-in ones. */
+export function textsOf(texts: typeof TextsInput.$inferInput | null | undefined) {
+  if (texts?.builtIn === false) {
+    throw new AppError("BAD_INPUT", "builtIn can only be true: give jsonl for texts of your own.", {
+      field: "texts.builtIn",
+    });
+  }
+  return texts?.jsonl ?? null;
 }

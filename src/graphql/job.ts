@@ -3,6 +3,7 @@ import { JobKind, JobState, MergeVerdict } from "./enums.ts";
 import { Evaluation } from "./evaluation.ts";
 import { Finding, readFindings } from "./finding.ts";
 import { Merge } from "./merge.ts";
+import { ServingAdvice } from "./serving-advice.ts";
 import { Version } from "./version.ts";
 
 interface ProgressShape {
@@ -55,6 +56,7 @@ function readError(value: unknown): ErrorShape | null {
 
 /** What a job that succeeded points to. */
 interface ResultShape {
+  readonly id: string;
   readonly kind: keyof typeof RESULT_TYPES;
   readonly versionId: string | null;
   readonly mergeId: string | null;
@@ -145,16 +147,30 @@ EvaluationResult.implement({
   }),
 });
 
+const ServingAdviceResult: Result = builder.objectRef<ResultShape>("ServingAdviceResult");
+ServingAdviceResult.implement({
+  description: "What measuring gave.",
+  fields: (t) => ({
+    advice: t.prismaField({
+      type: ServingAdvice,
+      nullable: true,
+      description: "The advice.",
+      resolve: (query, { id }, _, { db }) => db.servingAdvice.findUnique({ ...query, where: { jobId: id } }),
+    }),
+  }),
+});
+
 const RESULT_TYPES = {
   IMPORT_VERSION: ImportResult,
   RUN_MERGE: MergeResult,
   VERIFY_MERGE: VerifyResult,
   RUN_EVALUATION: EvaluationResult,
+  MEASURE_SERVING: ServingAdviceResult,
 };
 
 const JobResult = builder.unionType("JobResult", {
   description: "What a job gave, by its kind.",
-  types: [ImportResult, MergeResult, VerifyResult, EvaluationResult],
+  types: [ImportResult, MergeResult, VerifyResult, EvaluationResult, ServingAdviceResult],
   resolveType: ({ kind }) => RESULT_TYPES[kind],
 });
 
@@ -189,9 +205,9 @@ export const Job = builder.prismaNode("Job", {
       type: JobResult,
       nullable: true,
       description: "What it gave; null until it succeeded.",
-      select: { kind: true, state: true, versionId: true, mergeId: true, evaluationId: true },
-      resolve: ({ kind, state, versionId, mergeId, evaluationId }) =>
-        state === "SUCCEEDED" ? { kind, versionId, mergeId, evaluationId } : null,
+      select: { id: true, kind: true, state: true, versionId: true, mergeId: true, evaluationId: true },
+      resolve: ({ id, kind, state, versionId, mergeId, evaluationId }) =>
+        state === "SUCCEEDED" ? { id, kind, versionId, mergeId, evaluationId } : null,
     }),
     model: t.relation("model", { description: "The model it works for.", nullable: true }),
     merge: t.relation("merge", {
@@ -217,6 +233,13 @@ builder.prismaObjectField(Evaluation, "job", (t) =>
     select: (_, __, nested) => ({ jobs: nested({ take: 1, orderBy: { id: "desc" } }) }),
     // The selection brings what the type needs to be guarded; TypeScript does not see through it.
     resolve: ({ jobs }) => (jobs[0] ?? null) as typeof Job.$inferType | null,
+  }),
+);
+
+builder.prismaObjectField(ServingAdvice, "job", (t) =>
+  t.relation("job", {
+    nullable: true,
+    description: "The job that measured it; null for those who may not see jobs of the namespace.",
   }),
 );
 

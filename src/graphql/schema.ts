@@ -10,6 +10,7 @@ import "./device.ts";
 import "./merge.ts";
 import "./gate.ts";
 import "./evaluation.ts";
+import "./serving-advice.ts";
 import "./job.ts";
 import "./job-events.ts";
 import "./plan.ts";
@@ -17,6 +18,7 @@ import "./compatibility.ts";
 import "./mutations.ts";
 import "./evaluation-start.ts";
 import "./evaluation-compare.ts";
+import "./serving-advice-start.ts";
 
 builder.queryType({ description: "What can be asked." });
 builder.mutationType({ description: "What can be done; each answers with its result and `userErrors`." });

@@ -5,6 +5,14 @@ interface Owned {
   readonly namespaceId: string;
 }
 
+/** What is about a model, and tells of the versions that it compares. */
+interface Comparison extends Owned {
+  readonly model: Pick<Ownable, "visibility">;
+  readonly inputs: readonly {
+    readonly version: { readonly namespaceId: string; readonly model: Pick<Ownable, "visibility"> };
+  }[];
+}
+
 /** What each guarded type must have been loaded with; the `select` of the type's definition sees to it. */
 interface GuardedRows {
   readonly Account: { readonly id: string };
@@ -13,12 +21,8 @@ interface GuardedRows {
   readonly Version: { readonly namespaceId: string; readonly model: Pick<Ownable, "visibility"> };
   readonly File: Owned & { readonly version: { readonly model: Pick<Ownable, "visibility"> } };
   readonly Merge: Owned & { readonly outputModel: Pick<Ownable, "visibility"> };
-  readonly Evaluation: Owned & {
-    readonly model: Pick<Ownable, "visibility">;
-    readonly inputs: readonly {
-      readonly version: { readonly namespaceId: string; readonly model: Pick<Ownable, "visibility"> };
-    }[];
-  };
+  readonly Evaluation: Comparison;
+  readonly ServingAdvice: Comparison;
   readonly Job: Owned;
 }
 
@@ -30,6 +34,12 @@ const owned = ({ namespaceId }: Owned, { visibility }: Pick<Ownable, "visibility
   visibility,
 });
 
+const canSeeComparison = (viewer: Viewer, { namespaceId, model, inputs }: Comparison) =>
+  canSee.comparison(viewer, {
+    model: owned({ namespaceId }, model),
+    inputs: inputs.map(({ version }) => owned(version, version.model)),
+  });
+
 const GUARDS: Guards = {
   Account: (viewer, account) => viewer.isAdmin || viewer.accountId === account.id,
   Namespace: (viewer, namespace) => isMember(viewer, namespace.id) || namespace.models.length > 0,
@@ -37,11 +47,8 @@ const GUARDS: Guards = {
   Version: (viewer, version) => canSee.version(viewer, { model: owned(version, version.model) }),
   File: (viewer, file) => canSee.version(viewer, { model: owned(file, file.version.model) }),
   Merge: (viewer, merge) => canSee.merge(viewer, { outputModel: owned(merge, merge.outputModel) }),
-  Evaluation: (viewer, evaluation) =>
-    canSee.evaluation(viewer, {
-      model: owned(evaluation, evaluation.model),
-      inputs: evaluation.inputs.map(({ version }) => owned(version, version.model)),
-    }),
+  Evaluation: canSeeComparison,
+  ServingAdvice: canSeeComparison,
   Job: (viewer, job) => canSee.job(viewer, job),
 };
 

@@ -47,31 +47,44 @@ const MOST_SOURCES = 16;
  * @throws BAD_REF, NOT_FOUND, BAD_INPUT, NOT_AN_ADAPTER, NOT_A_CHECKPOINT; for a recipe what `planFor` throws
  */
 export async function findCompared(ctx: ViewerContext, request: ComparedRequest): Promise<Compared> {
-  const { length } = request.sources;
-  if (length === 0 || length > MOST_SOURCES) {
-    throw new AppError("BAD_INPUT", `A reference runs 1 to ${MOST_SOURCES} adapters.`, { field: "sources" });
-  }
-  const base = await find(ctx, { ref: request.base.ref, field: "base.ref", adapter: false });
-  const sources = await Promise.all(
-    request.sources.map(async ({ ref, weight }, i) => ({
-      ...(await find(ctx, { ref, field: `sources.${i}.ref`, adapter: true })),
-      weight: readWeight(weight, `sources.${i}.weight`),
-    })),
-  );
+  requireSources(request.sources);
+  const base = await findKind(ctx, { ref: request.base.ref, field: "base.ref", adapter: false });
+  const sources = await findSources(ctx, request.sources);
   const parts = { base, sources };
   return "recipe" in request.candidate
     ? await withRecipe(ctx, request, { ...parts, recipe: request.candidate.recipe })
     : await withVersion(ctx, request, { ...parts, ref: request.candidate.ref });
 }
 
-interface Found extends FoundVersion {
+/** A version that a request names. */
+export interface Found extends FoundVersion {
   /** `owner/name` of its model. */
   readonly name: string;
 }
 
+type Sources = ComparedRequest["sources"];
+
+/** @throws BAD_INPUT for none, or too many */
+export function requireSources({ length }: Sources): void {
+  if (length > 0 && length <= MOST_SOURCES) return;
+  throw new AppError("BAD_INPUT", `A reference runs 1 to ${MOST_SOURCES} adapters.`, { field: "sources" });
+}
+
+export type FoundSource = Found & { readonly weight: number };
+
+/** The adapters that act together. Throws what `findKind` throws; BAD_INPUT for a weight that is no number. */
+export async function findSources(ctx: ViewerContext, sources: Sources): Promise<FoundSource[]> {
+  return await Promise.all(
+    sources.map(async ({ ref, weight }, i) => ({
+      ...(await findKind(ctx, { ref, field: `sources.${i}.ref`, adapter: true })),
+      weight: readWeight(weight, `sources.${i}.weight`),
+    })),
+  );
+}
+
 interface Parts {
   readonly base: Found;
-  readonly sources: readonly (Found & { readonly weight: number })[];
+  readonly sources: readonly FoundSource[];
 }
 
 async function withRecipe(
@@ -102,7 +115,7 @@ async function withVersion(
   request: ComparedRequest,
   { base, sources, ref }: Parts & { readonly ref: string },
 ): Promise<Compared> {
-  const candidate = await find(ctx, { ref, field: "candidate.ref", adapter: false });
+  const candidate = await findKind(ctx, { ref, field: "candidate.ref", adapter: false });
   const weights = sources.map(({ weight }) => weight);
   const expected = request.expected;
   const recorded = expected ? null : await recordedChoices(ctx, { base, sources, candidate });
@@ -123,18 +136,22 @@ interface Wanted {
   readonly adapter: boolean;
 }
 
-async function find(ctx: ViewerContext, { ref, field, adapter }: Wanted): Promise<Found> {
-  const version = await resolveVersion(ctx, ref, field);
-  const { kind, name, namespace } = await ctx.db.model.findUniqueOrThrow({
-    where: { id: version.modelId },
-    select: { kind: true, name: true, namespace: { select: { name: true } } },
-  });
-  if ((kind === "ADAPTER") === adapter) {
-    return { ...version, name: formatModelName({ namespace: namespace.name, name }) };
-  }
+/** @throws BAD_REF, NOT_FOUND, NOT_AN_ADAPTER, NOT_A_CHECKPOINT */
+export async function findKind(ctx: ViewerContext, { ref, field, adapter }: Wanted): Promise<Found> {
+  const { kind, ...found } = await withModel(ctx, await resolveVersion(ctx, ref, field));
+  if ((kind === "ADAPTER") === adapter) return found;
   throw adapter
     ? new AppError("NOT_AN_ADAPTER", `${ref} is a full checkpoint, not an adapter.`, { field })
     : new AppError("NOT_A_CHECKPOINT", `${ref} is an adapter, not a full checkpoint.`, { field });
+}
+
+/** A version with its model's name and kind. */
+export async function withModel({ db }: Pick<ViewerContext, "db">, version: FoundVersion) {
+  const { kind, name, namespace } = await db.model.findUniqueOrThrow({
+    where: { id: version.modelId },
+    select: { kind: true, name: true, namespace: { select: { name: true } } },
+  });
+  return { ...version, kind, name: formatModelName({ namespace: namespace.name, name }) };
 }
 
 function readWeight(weight: number | null | undefined, field: string): number {
@@ -143,13 +160,19 @@ function readWeight(weight: number | null | undefined, field: string): number {
   throw new AppError("BAD_INPUT", "A weight is a finite number.", { field });
 }
 
+interface Recorded {
+  readonly base: Pick<FoundVersion, "digest">;
+  readonly sources: readonly (Pick<FoundVersion, "digest"> & { readonly weight: number })[];
+  readonly candidate: Pick<FoundVersion, "id">;
+}
+
 /**
  * The choices of the recipe that made a version here: of the one with just these inputs, if there is one. Where others
  * made it, how it was meant to be stored still holds. Null for a version that was not merged here.
  */
-async function recordedChoices(
+export async function recordedChoices(
   { db }: Pick<ViewerContext, "db">,
-  { base, sources, candidate }: Parts & { readonly candidate: Found },
+  { base, sources, candidate }: Recorded,
 ): Promise<MergeChoices | null> {
   const merges = await db.merge.findMany({
     where: { versionId: candidate.id, state: "SUCCEEDED", cachedFromId: null },

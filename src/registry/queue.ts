@@ -10,13 +10,14 @@ export const QUEUE_OF: Readonly<Record<JobKind, string>> = {
   RUN_MERGE: "run-merge",
   VERIFY_MERGE: "verify-merge",
   RUN_EVALUATION: "run-evaluation",
+  MEASURE_SERVING: "measure-serving",
 };
 
 /** Work on other devices than the processor has queues of its own: only workers that have them look there. */
 const DEVICES: readonly Device[] = ["WEBGPU", "CUDA", "COREML", "DML", "ONNX_CPU"];
 
 /** Kinds of jobs that can ask for a device. */
-export const DEVICE_KINDS: readonly JobKind[] = ["RUN_MERGE", "RUN_EVALUATION"];
+export const DEVICE_KINDS: readonly JobKind[] = ["RUN_MERGE", "RUN_EVALUATION", "MEASURE_SERVING"];
 
 /** What decides which queue a job is in. */
 export interface QueueKey {

@@ -35,6 +35,8 @@ export interface Visible {
   readonly merge: Prisma.MergeWhereInput;
   /** What it is about and every version that it compares must be visible: its report tells of all of them. */
   readonly evaluation: Prisma.EvaluationWhereInput;
+  /** As an evaluation. */
+  readonly advice: Prisma.ServingAdviceWhereInput;
   /** Members only: what a namespace asks of its models is its own business. */
   readonly gate: Prisma.GateWhereInput;
   /** Members only: a job's input and errors name paths of the server. */
@@ -50,6 +52,7 @@ const EVERYTHING: Visible = {
   recipe: {},
   merge: {},
   evaluation: {},
+  advice: {},
   gate: {},
   job: {},
 };
@@ -71,12 +74,13 @@ export function visibleTo(viewer: Viewer): Visible {
     recipe: { OR: [member, { merges: { some: merge } }] },
     merge,
     evaluation: { model, inputs: { every: { version } } },
+    advice: { model, inputs: { every: { version } } },
     gate: member,
     job: member,
   };
 }
 
-interface SeenEvaluation {
+interface SeenComparison {
   readonly model: Ownable;
   /** The models of the versions that it compares. */
   readonly inputs: readonly Ownable[];
@@ -88,7 +92,8 @@ export const canSee = {
   version: (viewer: Viewer, version: { readonly model: Ownable }): boolean => maySee(viewer, version.model),
   merge: (viewer: Viewer, merge: { readonly outputModel: Ownable }): boolean =>
     maySee(viewer, merge.outputModel),
-  evaluation: (viewer: Viewer, { model, inputs }: SeenEvaluation): boolean =>
+  /** An evaluation or an advice. */
+  comparison: (viewer: Viewer, { model, inputs }: SeenComparison): boolean =>
     maySee(viewer, model) && inputs.every((input) => maySee(viewer, input)),
   job: (viewer: Viewer, job: { readonly namespaceId: string }): boolean => isMember(viewer, job.namespaceId),
 };

@@ -30,9 +30,11 @@ export function describeEvent({ type, data }: Pick<JobEvent, "type" | "data">): 
     .join(", ");
 }
 
-function describeSuccess({ cached, created, digest, verdict, reasons }: Record<string, unknown>): string {
+function describeSuccess(data: Record<string, unknown>): string {
+  const { cached, created, digest, verdict, recommendation, reasons } = data;
   if (Array.isArray(reasons)) {
-    return reasons.length === 0 ? String(verdict) : `${verdict}: ${reasons.join(", ")}`;
+    const outcome = String(recommendation ?? verdict);
+    return reasons.length === 0 ? outcome : `${outcome}: ${reasons.join(", ")}`;
   }
   if (digest === undefined && verdict === "PASSED") return "every tensor is identical";
   if (digest === undefined && verdict === "FAILED") return "something differs: see above";

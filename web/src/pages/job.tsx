@@ -62,6 +62,7 @@ function jobTitle({ kind }: JobFacts, { model, merge, evaluation }: JobHead): st
     const judged = candidateRef(evaluation?.inputs ?? []);
     return `Evaluation${judged ? ` of ${judged}` : model ? ` of a recipe with ${model.name}` : ""}`;
   }
+  if (kind === "MEASURE_SERVING") return `Advice on serving${model ? ` ${model.name}` : ""}`;
   if (kind === "VERIFY_MERGE") return `Verification${merge?.version ? ` of ${merge.version.ref}` : ""}`;
   return `${TITLES[kind]}${model ? ` into ${model.name}` : ""}`;
 }
