@@ -1,7 +1,13 @@
 import { describe, expect, it } from "vitest";
 import type { VersionFacts } from "../../web/src/documents.ts";
 import { describeEvent } from "../../web/src/jobs/events.ts";
-import { evaluationOf, formatDivergence, partOf } from "../../web/src/pages/evaluations.ts";
+import {
+  describeFollowed,
+  evaluationOf,
+  formatDivergence,
+  latestVerdict,
+  partOf,
+} from "../../web/src/pages/evaluations.ts";
 
 type Row = Parameters<typeof partOf>[0];
 const input = (role: "BASE" | "ADAPTER" | "CANDIDATE", ref: string | null) => ({
@@ -52,5 +58,54 @@ describe("an evaluation on the page of a version", () => {
       "FAILED: LAYER_DROPPED, KLD_ABOVE_GATE",
     );
     expect(said({ verdict: "PASSED" })).toBe("every tensor is identical");
+    expect(said({ recommendation: "MERGE", reasons: ["SINGLE_TASK", "PARITY_PASSED"] })).toBe(
+      "MERGE: SINGLE_TASK, PARITY_PASSED",
+    );
+  });
+
+  it("counts as the version's verdict where it judged that very version, the newest one first", () => {
+    const judged = (verdict: "PASSED" | "FAILED" | null, ref: string) => ({
+      ...row(input("BASE", "a/base@1"), input("CANDIDATE", ref)),
+      verdict,
+    });
+    const rows = [
+      null,
+      judged(null, "a/merged@1"),
+      judged("FAILED", "a/other@1"),
+      judged("PASSED", "a/merged@1"),
+      judged("FAILED", "a/merged@1"),
+    ];
+    expect(latestVerdict(rows, "a/merged@1")?.verdict).toBe("PASSED");
+    expect(latestVerdict(rows, "a/base@1")).toBeNull();
+  });
+});
+
+describe("a merge that named a gate", () => {
+  type Merge = NonNullable<Parameters<typeof describeFollowed>[0]>;
+  const merge = (followed: Partial<NonNullable<Merge["evaluations"]>["nodes"][number]> | null) =>
+    ({
+      gate: { ref: "default@1" },
+      evaluations: { nodes: followed ? [{ reasons: [], verdict: null, ...followed }] : [] },
+    }) as unknown as Merge;
+
+  it("says what became of its evaluation, verdict and reasons included", () => {
+    expect(describeFollowed(merge(null))).toBe(
+      "Evaluated under the gate default@1 as soon as there is a result.",
+    );
+    expect(describeFollowed(merge({ state: "RUNNING" }))).toBe(
+      "Its evaluation under the gate default@1 is running.",
+    );
+    expect(describeFollowed(merge({ state: "SUCCEEDED", verdict: "PASSED" }))).toBe(
+      "Evaluated under the gate default@1: PASSED.",
+    );
+    const reasons = [{ code: "LAYER_DROPPED" }, { code: "KLD_ABOVE_GATE" }];
+    expect(describeFollowed(merge({ state: "SUCCEEDED", verdict: "FAILED", reasons }))).toBe(
+      "Evaluated under the gate default@1: FAILED (LAYER_DROPPED, KLD_ABOVE_GATE).",
+    );
+  });
+
+  it("says nothing where it named none", () => {
+    expect(describeFollowed({ ...merge(null), gate: null })).toBeNull();
+    expect(describeFollowed(null)).toBeNull();
   });
 });

@@ -2,6 +2,7 @@ import { parse } from "graphql";
 import { describe, expect, test } from "vitest";
 import { readLayers } from "../../src/core/selection-text.ts";
 import { describeAdapter } from "../../web/src/pages/adapter-facts.ts";
+import { gateOptions } from "../../web/src/pages/merge-gate.ts";
 import { suggestOutput } from "../../web/src/pages/merge-name.ts";
 import { choicesOf } from "../../web/src/pages/merge-options.tsx";
 import { reproduceCli, reproduceMutation, shellQuote } from "../../web/src/pages/reproduce.ts";
@@ -92,6 +93,30 @@ describe("the options of the merge form", () => {
 
   test.each(["a", "3-1", "1,,2", "0-99999"])("layers %j are not understood", (text) => {
     expect(readLayers(text)).toBeNull();
+  });
+});
+
+describe("the gates that a merge may be evaluated under", () => {
+  const gates = [
+    { name: "default", description: "Thresholds by storage type." },
+    null,
+    { name: "demo/strict", description: "" },
+  ];
+
+  test("are offered by name, so that the newest version of each is taken", () => {
+    expect(gateOptions(gates, "")).toEqual([
+      { value: "default", text: "default: Thresholds by storage type." },
+      { value: "demo/strict", text: "demo/strict" },
+    ]);
+  });
+
+  test("include what the address names, whether it is listed or not", () => {
+    expect(gateOptions(gates, "demo/strict").map(({ value }) => value)).toEqual(["default", "demo/strict"]);
+    expect(gateOptions([], "demo/strict@1")).toEqual([{ value: "demo/strict@1", text: "demo/strict@1" }]);
+  });
+
+  test("say nothing of the merge itself", () => {
+    expect(choicesOf({ gate: "default" })).toBeUndefined();
   });
 });
 

@@ -26,6 +26,10 @@ const ROUTES: [string, Route][] = [
       layers: "0-3",
     },
   ],
+  [
+    "/merge?base=b%2Fb&adapter=a%2Fa&gate=demo%2Fstrict",
+    { page: "merge", base: "b/b", adapter: "a/a", output: "", gate: "demo/strict" },
+  ],
   ["/merge", { page: "merge", base: "", adapter: "", output: "" }],
   ["/import", { page: "import" }],
   ["/jobs/0199b1c2-7a10-7000-8000-000000000000", { page: "job", id: "0199b1c2-7a10-7000-8000-000000000000" }],

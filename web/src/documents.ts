@@ -13,7 +13,7 @@ import type {
   UserError,
   Verdict,
 } from "../../src/client/types.ts";
-import type { EvaluationRow } from "./evaluation-documents.ts";
+import type { EvaluationRow, FollowedEvaluation } from "./evaluation-documents.ts";
 
 /** What the pages ask for, each in one request. test/web/documents.test.ts holds them against schema.graphql. */
 
@@ -352,6 +352,8 @@ export interface JobHead {
   readonly merge: {
     readonly inputs: readonly { readonly role: Role; readonly version: { readonly ref: string } | null }[];
     readonly version: { readonly ref: string } | null;
+    readonly gate: { readonly ref: string } | null;
+    readonly evaluations: { readonly nodes: readonly (FollowedEvaluation | null)[] } | null;
   } | null;
   readonly evaluation: { readonly inputs: EvaluationRow["inputs"] } | null;
   readonly createdAt: string;
@@ -363,7 +365,10 @@ export const jobHeadDocument: Document<{ job: JobHead | null }, { id: string }> 
   query ConsoleJob($id: ID!) {
     job(id: $id) {
       kind state model { name } createdAt startedAt finishedAt
-      merge { inputs { role version { ref } } version { ref } }
+      merge {
+        inputs { role version { ref } } version { ref } gate { ref }
+        evaluations(first: 1) { nodes { state verdict reportPath reasons { code } job { id } } }
+      }
       evaluation { inputs { role version { ref } } }
     }
   }

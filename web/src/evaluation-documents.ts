@@ -22,6 +22,22 @@ export interface EvaluationRow {
   readonly job: { readonly id: string } | null;
 }
 
+/** The evaluation that a merge was followed by. */
+export type FollowedEvaluation = Pick<EvaluationRow, "state" | "verdict" | "reportPath" | "reasons" | "job">;
+
+export interface GateRow {
+  /** `default`, `owner/name` */
+  readonly name: string;
+  readonly description: string;
+}
+
+export const gatesDocument: Document<
+  { gates: { readonly nodes: readonly (GateRow | null)[] } | null },
+  Record<string, never>
+> = document(`
+  query ConsoleGates { gates(first: 100) { nodes { name description } } }
+`);
+
 export const evaluationStartDocument: Document<
   { evaluationStart: StartedJob },
   { input: EvaluationStartInput }

@@ -7,7 +7,7 @@ export const VERSION_TABS = ["overview", "lineage", "tensors", "recipe"] as cons
 export type VersionTab = (typeof VERSION_TABS)[number];
 
 /** What a merge form may say beyond its inputs; absent: the default. */
-export const MERGE_OPTIONS = ["dtype", "numerics", "ties", "include", "exclude", "layers"] as const;
+export const MERGE_OPTIONS = ["dtype", "numerics", "ties", "include", "exclude", "layers", "gate"] as const;
 export type MergeOption = (typeof MERGE_OPTIONS)[number];
 
 /** What an address may say of an option that has a list of values; anything else is the default. */

@@ -1,5 +1,5 @@
 import type { EvaluationStartInput, EvaluationVerdict } from "../../../src/client/types.ts";
-import type { VersionFacts } from "../documents.ts";
+import type { JobHead, VersionFacts } from "../documents.ts";
 import type { EvaluationRow } from "../evaluation-documents.ts";
 
 /** The version that an evaluation judges; null for a recipe, or one that the reader may not see. */
@@ -25,6 +25,31 @@ export function partOf(row: EvaluationRow, ref: string): string {
   if (part === "CANDIDATE") return "judged";
   const judged = candidateRef(row.inputs);
   return judged === null ? "in the merge that a recipe gives" : `in ${judged}`;
+}
+
+/** The newest verdict on a version, out of rows with the newest first; null where it was not judged yet. */
+export function latestVerdict(rows: readonly (EvaluationRow | null)[], ref: string): EvaluationRow | null {
+  return rows.find((row) => row?.verdict && candidateRef(row.inputs) === ref) ?? null;
+}
+
+/** What became of the evaluation that a merge named a gate for; null where it named none. */
+export function describeFollowed(merge: JobHead["merge"]): string | null {
+  if (!merge?.gate) return null;
+  const gate = `gate ${merge.gate.ref}`;
+  const followed = merge.evaluations?.nodes[0];
+  if (!followed) return `Evaluated under the ${gate} as soon as there is a result.`;
+  const { verdict, state, reasons } = followed;
+  if (verdict) {
+    const codes = reasons.map(({ code }) => code).join(", ");
+    return `Evaluated under the ${gate}: ${verdict}${codes && ` (${codes})`}.`;
+  }
+  return {
+    QUEUED: `Its evaluation under the ${gate} waits for a worker.`,
+    RUNNING: `Its evaluation under the ${gate} is running.`,
+    SUCCEEDED: `Its evaluation under the ${gate} has ended.`,
+    FAILED: `Its evaluation under the ${gate} failed.`,
+    CANCELLED: `Its evaluation under the ${gate} was stopped.`,
+  }[state];
 }
 
 /** `1.1e-5`, `0.012`: a divergence as people write it. */

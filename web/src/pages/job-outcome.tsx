@@ -5,7 +5,7 @@ import { nextStep } from "../jobs/events.ts";
 import { type Route, versionRoute } from "../router.ts";
 import { Link } from "../ui/link.tsx";
 import { Findings, Notice } from "../ui/notice.tsx";
-import { candidateRef, VERDICT_SENTENCES, VERDICT_TONES } from "./evaluations.ts";
+import { candidateRef, describeFollowed, VERDICT_SENTENCES, VERDICT_TONES } from "./evaluations.ts";
 import { VerdictView } from "./verdict-view.tsx";
 import { readVerifyReport } from "./verification.ts";
 
@@ -38,7 +38,8 @@ export function Outcome({ job, head }: OutcomeProps) {
   }
   if (job.state !== "SUCCEEDED" || !job.result) return null;
   if (job.result.__typename === "EvaluationResult") return <Evaluated result={job.result} head={head} />;
-  if (job.result.__typename !== "VerifyResult") return <Success result={job.result} />;
+  if (job.result.__typename === "ServingAdviceResult") return <Advised result={job.result} head={head} />;
+  if (job.result.__typename !== "VerifyResult") return <Success result={job.result} head={head} />;
   const report = readVerifyReport(job.result.merge?.verification?.report);
   const verified = head.merge?.version?.ref;
   return report && <VerdictView report={report}>{verified && <Open versionRef={verified} />}</VerdictView>;
@@ -66,6 +67,8 @@ function whereAgain({ kind, model, merge, evaluation }: JobHead): {
   const merged = merge?.version?.ref;
   if (kind === "IMPORT_VERSION") return { text: "Import again", to: { page: "import" } };
   if (kind === "VERIFY_MERGE" && merged) return { text: `Back to ${merged}`, to: versionRoute(merged) };
+  if (kind === "MEASURE_SERVING" && model)
+    return { text: `Back to ${model.name}`, to: versionRoute(model.name) };
   const output = model?.name ?? "";
   return {
     text: "Back to its plan",
@@ -74,7 +77,10 @@ function whereAgain({ kind, model, merge, evaluation }: JobHead): {
 }
 
 type Result = NonNullable<JobFacts["result"]>;
-type Made = Exclude<Result, { readonly __typename: "VerifyResult" | "EvaluationResult" }>;
+type Made = Exclude<
+  Result,
+  { readonly __typename: "VerifyResult" | "EvaluationResult" | "ServingAdviceResult" }
+>;
 
 interface EvaluatedProps {
   readonly result: Extract<Result, { readonly __typename: "EvaluationResult" }>;
@@ -107,7 +113,47 @@ function Evaluated({ result, head }: EvaluatedProps) {
   );
 }
 
-function Success({ result }: { readonly result: Made }) {
+interface AdvisedProps {
+  readonly result: Extract<Result, { readonly __typename: "ServingAdviceResult" }>;
+  readonly head: JobHead;
+}
+
+/** What to do first, then why. */
+function Advised({ result: { advice }, head }: AdvisedProps) {
+  if (!advice) return null;
+  const { recommendation, reasons } = advice;
+  return (
+    <Notice tone="info" title={recommendation === "MERGE" ? "Merge it" : "Keep it separate"}>
+      <Findings findings={reasons.map((reason) => ({ ...reason, subject: null }))} />
+      {head.model && (
+        <div className="actions">
+          <Link to={versionRoute(head.model.name)} className="button">
+            Open {head.model.name}
+          </Link>
+        </div>
+      )}
+    </Notice>
+  );
+}
+
+/** What became of the evaluation that the merge named a gate for. */
+function Followed({ merge }: { readonly merge: JobHead["merge"] }) {
+  const text = describeFollowed(merge);
+  const followed = merge?.evaluations?.nodes[0];
+  if (text === null) return null;
+  return (
+    <p>
+      {text}{" "}
+      {followed?.reportPath ? (
+        <a href={`${followed.reportPath}.html`}>Report</a>
+      ) : (
+        followed?.job && <Link to={{ page: "job", id: followed.job.id }}>Follow it</Link>
+      )}
+    </p>
+  );
+}
+
+function Success({ result, head }: { readonly result: Made; readonly head: JobHead }) {
   const { version } = result;
   const verdict = result.__typename === "MergeResult" ? result.merge?.verdict : null;
   const cached = result.__typename === "MergeResult" && result.cached === true;
@@ -117,6 +163,7 @@ function Success({ result }: { readonly result: Made }) {
       title={cached ? "Done: this merge was made before" : "Done"}
     >
       {verdict && <p>{VERDICTS[verdict]}</p>}
+      {result.__typename === "MergeResult" && <Followed merge={head.merge} />}
       {version && <Open versionRef={version.ref} />}
     </Notice>
   );

@@ -21,7 +21,11 @@ export function MergeOptions({
   readonly onChange: (change: MergeOptionValues) => void;
 }) {
   // Decided once: clearing the last option must not fold the form away under the hands that type in it.
-  const [open] = useState(() => Object.keys(mergeOptions(values)).length > 0);
+  const [open] = useState(() => {
+    // The gate says nothing of the merge itself, and has a place of its own.
+    const { gate: _, ...folded } = mergeOptions(values);
+    return Object.keys(folded).length > 0;
+  });
   const set = (key: MergeOption) => (value: string) => onChange({ [key]: value });
   return (
     <details open={open}>

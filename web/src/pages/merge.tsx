@@ -3,6 +3,7 @@ import type { MergePlanInput, ModelKind } from "../../../src/client/types.ts";
 import { readLayers } from "../../../src/core/selection-text.ts";
 import { ask, newKey } from "../api.ts";
 import { mergeStartDocument, modelsDocument, type Refusal } from "../documents.ts";
+import { gatesDocument } from "../evaluation-documents.ts";
 import { mergeOptions, navigate, type Route } from "../router.ts";
 import { type Option, SelectField, TextField } from "../ui/field.tsx";
 import { formatCount, sentence, words } from "../ui/format.ts";
@@ -10,6 +11,7 @@ import { Link } from "../ui/link.tsx";
 import { Failure, Notice, UserErrors } from "../ui/notice.tsx";
 import { Page } from "../ui/page.tsx";
 import { useQuery, useSettled } from "../ui/query.ts";
+import { gateOptions } from "./merge-gate.ts";
 import { suggestOutput } from "./merge-name.ts";
 import { choicesOf, MergeOptions, type MergeOptionValues } from "./merge-options.tsx";
 import { PlanView, usePlan } from "./merge-plan.tsx";
@@ -31,7 +33,9 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
   const settled = useSettled(input, 150);
   const plan = usePlan(settled);
   const planning = plan.loading || settled !== input;
-  const start = useStart(input, output);
+  const gate = route.gate ?? "";
+  const gates = useQuery(gatesDocument, {});
+  const start = useStart(input, output, gate);
   const runnable = plan.data?.mergePlan.plan?.runnable === true && !planning;
   const ready = input !== null && output.trim() !== "" && runnable && !start.busy;
   const submit = (event: FormEvent) => {
@@ -72,11 +76,20 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
             hint="owner/name. A name that exists gets a new version."
             problem={start.errors.find(isAboutOutput)?.message ?? null}
           />
+          <SelectField
+            label="Evaluate the result"
+            value={gate}
+            onChange={(value) => set({ gate: value })}
+            options={gateOptions(gates.data?.gates?.nodes ?? [], gate)}
+            empty="No evaluation"
+            hint="Under a gate: afterwards base and adapter run beside the result, over the texts that come with Graftwork."
+            problem={start.errors.find(isAboutGate)?.message ?? null}
+          />
           <MergeOptions values={route} onChange={(change) => set(change)} />
           {bases.error || adapters.error ? <Failure error={bases.error ?? adapters.error} /> : null}
           <UserErrors
             title="The merge was not started"
-            errors={start.errors.filter((error) => !isAboutOutput(error))}
+            errors={start.errors.filter((error) => !isAboutOutput(error) && !isAboutGate(error))}
           />
           {start.failure ? <Failure error={start.failure} /> : null}
           <div className="actions">
@@ -115,6 +128,7 @@ function NoneYet({ what }: { readonly what: string }) {
 }
 
 const isAboutOutput = (error: Refusal) => error.field?.includes("output") === true;
+const isAboutGate = (error: Refusal) => error.field?.includes("gate") === true;
 
 function planInput(base: string, adapter: string, options: MergeOptionValues): MergePlanInput | null {
   if (base === "" || adapter === "") return null;
@@ -168,21 +182,26 @@ function useOptions(kinds: readonly [ModelKind, ModelKind?], chosen: string) {
 }
 
 /** Starts the merge. One intent has one key, so that sending it twice (a lost answer) starts one merge. */
-function useStart(input: MergePlanInput | null, output: string) {
+function useStart(input: MergePlanInput | null, output: string, gate: string) {
   const [busy, setBusy] = useState(false);
   const [errors, setErrors] = useState<readonly Refusal[]>([]);
   const [failure, setFailure] = useState<unknown>(null);
   const intent = useRef({ of: "", key: "" });
   const run = async () => {
     if (input === null) return;
-    const of = JSON.stringify([input, output]);
+    const of = JSON.stringify([input, output, gate]);
     if (intent.current.of !== of) intent.current = { of, key: newKey() };
     setBusy(true);
     setErrors([]);
     setFailure(null);
     try {
       const { mergeStart } = await ask(mergeStartDocument, {
-        input: { ...input, output: { model: output.trim() }, idempotencyKey: intent.current.key },
+        input: {
+          ...input,
+          output: { model: output.trim() },
+          ...(gate !== "" && { gate }),
+          idempotencyKey: intent.current.key,
+        },
       });
       setErrors(mergeStart.userErrors);
       if (mergeStart.userErrors.length > 0) intent.current = { of: "", key: "" };
