@@ -14,7 +14,10 @@ export interface EmbeddingParts {
   readonly ops: Ops;
 }
 
-/** The input of the first layer, one matrix a side: token rows (with a side's own branches), positions, segments, norm. */
+/**
+ * The input of the first layer, one matrix a side: rows of tokens, positions and segments (each with the side's own
+ * branches), and the norm.
+ */
 export async function embed(
   spec: EmbeddingSpec,
   { batch, rows, parts }: { batch: Batch; rows: readonly number[]; parts: EmbeddingParts },
@@ -22,30 +25,21 @@ export async function embed(
   const made: Matrix[] = [];
   for (const [index, side] of parts.sides.entries()) {
     const count = rows[index]!;
-    const tokens = await tokenRows(side, spec.tokens, { ids: batch.ids(index).subarray(0, count), parts });
-    const x = scaled(tokens, spec.scale);
-    const added = (role: string, at: Int32Array) =>
-      addScaled(x, matrix(count, x.cols, parts.weights.gather(formOf(side, role), side.name, at)), 1);
-    if (spec.segments) {
-      const { cols } = parts.weights.source(formOf(side, spec.segments), side.name);
-      addRow(
-        x,
-        parts.weights.gather(formOf(side, spec.segments), side.name, new Int32Array(1)).subarray(0, cols),
-      );
-    }
+    const table = (role: string, ids: Int32Array) => tableRows(side, role, { ids, parts });
+    const x = scaled(await table(spec.tokens, batch.ids(index).subarray(0, count)), spec.scale);
+    if (spec.segments) addRow(x, (await table(spec.segments, new Int32Array(1))).data);
     if (spec.positions) {
       const { offset, tensor } = spec.positions;
-      added(
-        tensor,
-        batch.positions.subarray(0, count).map((position) => position + offset),
-      );
+      const at = batch.positions.subarray(0, count).map((position) => position + offset);
+      addScaled(x, await table(tensor, at), 1);
     }
     made.push(spec.norm ? await parts.norms.one(spec.norm, x, index) : x);
   }
   return made;
 }
 
-async function tokenRows(
+/** Rows of a table by their numbers, one a token. */
+async function tableRows(
   side: Side,
   role: string,
   { ids, parts }: { ids: Int32Array; parts: EmbeddingParts },

@@ -1,30 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { withoutRounding } from "../../../src/core/branches.ts";
 import { EXACT_NUMERICS } from "../../../src/core/numerics-versions.ts";
-import { type DescribedSide, recipeSide, referenceSide } from "../../../src/engine/evaluation/sides.ts";
-import { rawNumbers } from "../../../src/engine/forward/raw.ts";
-import { openSides } from "../../support/forward.ts";
+import { recipeSide, referenceSide } from "../../../src/engine/evaluation/sides.ts";
+import { logitsOf } from "../../support/logits-of-side.ts";
 import { planCase, relativeDifference } from "../../support/merge-cases.ts";
 
 /*
  * A whole forward pass with run-time branches, against one whose weights are computed exactly and stored as float32: two
  * ways to the same model that share the pass, but neither the forms nor the arithmetic of adapted weights.
  */
-
-const TOKENS = Int32Array.from([1, 17, 3, 42, 9, 40, 7, 21, 2, 11]);
-
-async function logitsOf(side: DescribedSide): Promise<number[]> {
-  const open = await openSides([side]);
-  const logits: number[] = [];
-  await rawNumbers(open.forward, TOKENS, {
-    hidden: false,
-    each: ({ name, data }) => {
-      if (name === "logits") logits.push(...data);
-    },
-  });
-  await open.close();
-  return logits;
-}
 
 /** Shapes that an adapted weight takes on its way through a forward pass: each needs its own place in it. */
 const RUN = [
