@@ -78,7 +78,7 @@ function Divergence({ logits }: { readonly logits: NonNullable<EvaluationRow["lo
     <span title="Mean KL divergence of the candidate from base and adapter, in nats">
       , KLD {formatDivergence(meanKld.value)}
       {meanKld.standardError !== null && ` ± ${formatDivergence(meanKld.standardError)}`}
-      {timesFloor !== null && ` (${Number(timesFloor.toPrecision(2))}× the noise floor)`}
+      {timesFloor !== null && ` (${formatDivergence(timesFloor)}× the noise floor)`}
     </span>
   );
 }
