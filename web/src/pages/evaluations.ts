@@ -54,7 +54,7 @@ export function describeFollowed(merge: JobHead["merge"]): string | null {
 
 /** `1.1e-5`, `0.012`: a divergence as people write it. */
 export function formatDivergence(value: number): string {
-  return value !== 0 && Math.abs(value) < 0.001
+  return value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 1e5)
     ? value.toExponential(1)
     : String(Number(value.toPrecision(2)));
 }
