@@ -1,4 +1,5 @@
 import type { ModelSpec } from "../../core/decoder/spec.ts";
+import { AppError } from "../../core/errors.ts";
 import type { EvaluationReport } from "../../core/evaluation/report.ts";
 import { promptsOf, type TextDocument, type TextSet } from "../../core/evaluation/texts.ts";
 import { windowsOf } from "../../core/evaluation/windows.ts";
@@ -21,7 +22,7 @@ export interface PreparedTexts {
   readonly texts: NonNullable<EvaluationReport["texts"]>;
 }
 
-/** @throws TOKENIZER_MISSING, BAD_TOKENIZER, CHAT_TEMPLATE_MISSING, BAD_FILE */
+/** @throws TOKENIZER_MISSING, BAD_TOKENIZER, CHAT_TEMPLATE_MISSING, BAD_FILE, TEXT_TOO_LONG for a prompt */
 export async function prepareTexts(
   inputs: EvaluationInputs,
   { texts, tokenizer: paths, model }: { texts: TextSet; tokenizer: TokenizerPaths; model: ModelSpec },
@@ -30,6 +31,10 @@ export async function prepareTexts(
   const { chatTemplate } = inputs.options;
   const encode = (document: TextDocument) =>
     encodeDocument(tokenizer, document, { chat: chatTemplate, prompting: false });
+  const encodePrompt = (prompt: string) =>
+    encodeDocument(tokenizer, { text: prompt }, { chat: chatTemplate, prompting: true });
+  const fits = (prompt: string) => encodePrompt(prompt).length <= positionsOf(model);
+  requireFitting([...(inputs.prompts ?? []), ...promptsOfTasks(inputs)], fits, model);
   const window = Math.min(inputs.options.window ?? MAX_WINDOW, model.maxPositions ?? MAX_WINDOW);
   const stride = Math.min(inputs.options.stride ?? Math.ceil(window / 2), window - 1);
   const isClassifier = model.head.form !== "vocabulary";
@@ -46,8 +51,8 @@ export async function prepareTexts(
   return {
     tokenizer,
     sequences: sequences.filter(({ ids, first }) => ids.length > 0 && (isClassifier || ids.length > first)),
-    prompts: inputs.prompts ?? promptsOf(texts, DEFAULT_PROMPTS),
-    encode: (prompt) => encodeDocument(tokenizer, { text: prompt }, { chat: chatTemplate, prompting: true }),
+    prompts: inputs.prompts ?? promptsOf(texts, DEFAULT_PROMPTS).filter(fits),
+    encode: encodePrompt,
     texts: {
       name: texts.name,
       digest: texts.digest,
@@ -63,6 +68,29 @@ export async function prepareTexts(
       chatTemplate,
     },
   };
+}
+
+/** Where positions are learnt, as many tokens as there are of them; any number where they are computed. */
+function positionsOf({ embedding, maxPositions, head }: ModelSpec): number {
+  const isRead = head.form === "vocabulary" && embedding.positions !== null;
+  return (isRead ? maxPositions : null) ?? Number.POSITIVE_INFINITY;
+}
+
+const promptsOfTasks = ({ tasks }: EvaluationInputs) => tasks?.examples.map(({ prompt }) => prompt) ?? [];
+
+/** Before anything runs for minutes. */
+function requireFitting(
+  prompts: readonly string[],
+  fits: (prompt: string) => boolean,
+  model: ModelSpec,
+): void {
+  const long = prompts.find((prompt) => !fits(prompt));
+  if (long === undefined) return;
+  throw new AppError(
+    "TEXT_TOO_LONG",
+    `the prompt ${JSON.stringify(`${long.slice(0, 40)}…`)} has more tokens than the ${positionsOf(model)} positions that the model has learnt: shorten it.`,
+    { field: "prompts" },
+  );
 }
 
 function startsDocument(sequences: readonly TokenSequence[], i: number): boolean {

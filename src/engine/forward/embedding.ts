@@ -1,4 +1,5 @@
 import type { EmbeddingSpec } from "../../core/decoder/spec.ts";
+import { AppError } from "../../core/errors.ts";
 import type { Batch } from "./batch.ts";
 import { formOf } from "./linear.ts";
 import { addRow, addScaled, type Matrix, matrix, multiplyRow, scaled } from "./matrix.ts";
@@ -30,12 +31,28 @@ export async function embed(
     if (spec.segments) addRow(x, (await table(spec.segments, new Int32Array(1))).data);
     if (spec.positions) {
       const { offset, tensor } = spec.positions;
+      requirePositions(side, tensor, { batch, offset, parts });
       const at = batch.positions.subarray(0, count).map((position) => position + offset);
       addScaled(x, await table(tensor, at), 1);
     }
     made.push(spec.norm ? await parts.norms.one(spec.norm, x, index) : x);
   }
   return made;
+}
+
+/** @throws TEXT_TOO_LONG */
+function requirePositions(
+  side: Side,
+  role: string,
+  { batch, offset, parts }: { batch: Batch; offset: number; parts: EmbeddingParts },
+): void {
+  const most = parts.weights.source(formOf(side, role), side.name).rows - offset;
+  const longest = batch.positions.reduce((length, position) => Math.max(length, position + 1), 0);
+  if (longest <= most) return;
+  throw new AppError(
+    "TEXT_TOO_LONG",
+    `a text of ${longest} tokens goes beyond the ${most} positions that the model has learnt: shorten it.`,
+  );
 }
 
 /** Rows of a table by their numbers, one a token. */

@@ -17,7 +17,13 @@ export interface GenerateRequest {
 /**
  * Greedy continuations of all prompts by all sides in lockstep, so that weights are read once a token; keys and values
  * of earlier tokens are kept. The first of equal logits wins, as torch's argmax has it.
+ *
+ * Where angles depend on a text's length ("dynamic", "longrope"), kept keys stay turned as they were, as in transformers;
+ * running the whole text again would turn them by its new length. (Phi-3's class in transformers drops its cache there.)
+ *
+ * A text ends at the model's last learned position as it does at `maxNewTokens`.
  * @returns new tokens by side and prompt
+ * @throws TEXT_TOO_LONG for a prompt that is longer than the model's learned positions
  */
 export async function generate(
   forward: Forward,
@@ -28,28 +34,39 @@ export async function generate(
   const texts: number[][][] = Array.from({ length: sides }, () => prompts.map(() => []));
   const cache = new KeyValueCache();
   const ends = new Set(request.ends);
+  const ended = (tokens: readonly number[]) => tokens.length > 0 && ends.has(tokens.at(-1)!);
+  const room = forward.model.embedding.positions ? forward.model.maxPositions! : Number.POSITIVE_INFINITY;
+  // What each text has run so far; one that has ended on every side runs no further.
+  const lengths = prompts.map(() => 0);
   let feeds: Int32Array[][] = texts.map(() => [...prompts]);
-  let offsets = prompts.map(() => 0);
   for (let step = 0; step < maxNewTokens; step++) {
     await request.between?.();
-    const next = await nextTokens(forward, { feeds, offsets, cache });
+    const next = await nextTokens(forward, { feeds, offsets: [...lengths], cache });
+    feeds[0]!.forEach((ids, i) => {
+      lengths[i]! += ids.length;
+    });
+    const runs = feeds[0]!.map((ids) => ids.length > 0);
     const shown = texts.map((side, s) =>
       side.map((tokens, i) => {
-        if (tokens.length > 0 && ends.has(tokens.at(-1)!)) return null;
+        if (!runs[i] || ended(tokens)) return null;
         tokens.push(next[s]![i]!);
         return next[s]![i]!;
       }),
     );
     request.stepped?.(step, shown);
-    if (texts.every((side) => side.every((tokens) => ends.has(tokens.at(-1)!)))) break;
-    offsets = offsets.map((offset, i) => offset + feeds[0]![i]!.length);
-    // A text that ended runs on beside the others, unseen: all documents keep their places in the cache.
-    feeds = next.map((side) => side.map((token) => Int32Array.of(token)));
+    const goesOn = prompts.map(
+      (_, i) => runs[i]! && lengths[i]! < room && texts.some((side) => !ended(side[i]!)),
+    );
+    if (!goesOn.includes(true)) break;
+    // All documents keep their places in the cache. One that has ended on this side alone runs on beside the other.
+    feeds = next.map((side) => side.map((token, i) => (goesOn[i] ? Int32Array.of(token) : NOTHING)));
   }
   return texts;
 }
 
-/** The most likely next token by side and document. */
+const NOTHING = new Int32Array(0);
+
+/** The most likely next token by side and document; of a document that runs nothing any. */
 async function nextTokens(
   forward: Forward,
   {
@@ -80,7 +97,8 @@ async function nextTokens(
 
 function lastRows(x: Matrix, { sequences }: Batch): Matrix {
   const made = matrix(sequences.length, x.cols);
-  sequences.forEach(({ end }, i) => {
+  sequences.forEach(({ begin, end }, i) => {
+    if (end === begin) return;
     made.data.set(x.data.subarray((end - 1) * x.cols, end * x.cols), i * x.cols);
   });
   return made;
