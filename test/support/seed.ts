@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import type { JobKind, ModelKind, Visibility } from "../../prisma/client/client.ts";
 import { type CheckpointFacts, checkpointDigests } from "../../src/core/checkpoint.ts";
+import type { ServingFacts } from "../../src/core/evaluation/advice.ts";
 import type { EvaluationReport } from "../../src/core/evaluation/report.ts";
 import type { Unjudged } from "../../src/core/evaluation/verdict.ts";
 import type { Digest } from "../../src/core/identity.ts";
@@ -20,9 +21,15 @@ import type { Claim } from "../../src/registry/events.ts";
 import { claimJob } from "../../src/registry/jobs.ts";
 import { loadMergeWork, type MergeRequest, recordMerge, startMerge } from "../../src/registry/merges.ts";
 import { recordImport, startImport } from "../../src/registry/models.ts";
+import {
+  recordServingAdvice,
+  type ServingRequest,
+  startServingAdvice,
+} from "../../src/registry/serving-advice.ts";
 import { loadViewer } from "../../src/registry/visibility.ts";
 import { readCheckpoint } from "../../src/storage/checkpoint.ts";
 import type { TestDatabase } from "./db.ts";
+import { exampleMeasured } from "./example-advice.ts";
 import { exampleReport, exampleUnjudged } from "./example-report.ts";
 
 const DEMO = fileURLToPath(new URL("../fixtures/demo", import.meta.url));
@@ -76,6 +83,8 @@ export interface Seed {
     input: EvaluationRequest,
     changes?: Partial<Unjudged>,
   ): Promise<{ evaluationId: string; jobId: string }>;
+  /** A measured advice; what is given replaces the whole field of the example. Returns its job's id. */
+  advised(input: ServingRequest, changes?: Partial<ServingFacts>): Promise<string>;
 }
 
 export async function seed(test: TestDatabase): Promise<Seed> {
@@ -118,6 +127,11 @@ export async function seed(test: TestDatabase): Promise<Seed> {
     await recordEvaluation(worker, await claim(job.id), report);
     return { evaluationId, jobId: job.id };
   };
+  const advised: Seed["advised"] = async (request, changes) => {
+    const job = await startServingAdvice(admin, request);
+    await recordServingAdvice(worker, await claim(job.id), exampleMeasured(changes));
+    return job.id;
+  };
   return {
     admin,
     worker,
@@ -126,6 +140,7 @@ export async function seed(test: TestDatabase): Promise<Seed> {
     imported,
     merged,
     evaluated,
+    advised,
     account: async (name, roles) => {
       const account = await test.db.account.create({ data: { name } });
       for (const [namespace, role] of Object.entries(roles)) {

@@ -1,46 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { adviseOn, breakEven, parseAdvice, type ServingFacts } from "../../../src/core/evaluation/advice.ts";
-
-const metric = (value: number) => ({ value, standardError: value / 10, interval: null });
-const PASSED = {
-  verdict: "PASSED",
-  codes: [],
-  gate: "default@1",
-  dtype: "BF16",
-  documents: 64,
-  predictions: 2671,
-  meanKld: metric(2.7e-6),
-  timesFloor: 12,
-  sameTop: metric(0.9996),
-  perplexityRatio: metric(1.0001),
-} satisfies ServingFacts["parity"];
-
-const FACTS: ServingFacts = {
-  labels: { base: "base", sources: ["adapter"], merged: null },
-  planned: 1,
-  disk: { base: 16e9, adapter: 40e6, merged: 16e9 },
-  memory: { base: 16e9, adapter: 40e6, merged: 16e9 },
-  mergedExists: false,
-  times: {
-    separate: { load: 900, prefill: 120, perToken: 12 },
-    merged: { load: 800, prefill: 100, perToken: 10 },
-    standIn: true,
-    promptTokens: 128,
-    newTokens: 16,
-    weightsKept: true,
-    device: "cpu",
-    provider: "ONNX Runtime CPU",
-    processor: "a processor",
-    threads: 2,
-  },
-  timesSkipped: null,
-  parity: PASSED,
-  paritySkipped: null,
-  retention: { relativeError: 0.05, projection: 1.001, moved: 0.9 },
-  quantisation: { base: null, training: null },
-  obstacles: [],
-  commands: { merged: "vllm serve merged", separate: "vllm serve base --enable-lora" },
-};
+import { EXAMPLE_FACTS as FACTS, PASSED_PARITY as PASSED } from "../../support/example-advice.ts";
 
 const adviceOn = (change: Partial<ServingFacts>) => adviseOn({ ...FACTS, ...change });
 const decision = (change: Partial<ServingFacts>) => {

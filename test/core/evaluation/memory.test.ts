@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { CheckpointFacts } from "../../../src/core/checkpoint.ts";
-import { estimateEvaluation } from "../../../src/core/evaluation/memory.ts";
+import { estimateEvaluation, estimateServing } from "../../../src/core/evaluation/memory.ts";
 import { memoryOf } from "../../../src/core/plan-memory.ts";
 
 function facts(shapes: readonly (readonly number[])[], vocabulary = 128_256) {
@@ -28,5 +28,25 @@ describe("the memory that an evaluation is expected to take", () => {
     const model = facts([VOCABULARY, ...LAYER]);
     expect(estimateEvaluation(model, 100).process).toBeLessThan(estimateEvaluation(model).process - 5e8);
     expect(estimateEvaluation(model, 1e9)).toEqual(estimateEvaluation(model));
+  });
+});
+
+describe("the memory that an advice is expected to take", () => {
+  const model = facts([VOCABULARY, ...LAYER]);
+  const evaluation = estimateEvaluation(model);
+  const elements = [VOCABULARY, ...LAYER].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const at = (room: number) => estimateServing(model, { documents: null, room, threads: 4 });
+
+  it("is that of an evaluation, and both sides in float32 where there is room for them", () => {
+    const { keep, process, thread } = at(1e12);
+    expect(keep).toBe(2 * 4 * 1.25 * elements);
+    expect([process, thread]).toEqual([evaluation.process + keep, evaluation.thread]);
+  });
+
+  it("leaves every thread its part, and keeps nothing rather than refuse", () => {
+    const room = memoryOf(evaluation, 4) + 1e8;
+    expect(at(room).keep).toBe(1e8);
+    expect(memoryOf(at(room), 4)).toBe(room);
+    expect(at(1e6)).toMatchObject({ keep: 0, process: evaluation.process });
   });
 });
