@@ -2,7 +2,7 @@ import { parse } from "graphql";
 import { describe, expect, test } from "vitest";
 import { readLayers } from "../../src/core/selection-text.ts";
 import { describeAdapter } from "../../web/src/pages/adapter-facts.ts";
-import { gateOptions } from "../../web/src/pages/merge-gate.ts";
+import { gateHint, gateOptions } from "../../web/src/pages/merge-gate.ts";
 import { suggestOutput } from "../../web/src/pages/merge-name.ts";
 import { choicesOf } from "../../web/src/pages/merge-options.tsx";
 import { reproduceCli, reproduceMutation, shellQuote } from "../../web/src/pages/reproduce.ts";
@@ -105,7 +105,7 @@ describe("the gates that a merge may be evaluated under", () => {
 
   test("are offered by name, so that the newest version of each is taken", () => {
     expect(gateOptions(gates, "")).toEqual([
-      { value: "default", text: "default: Thresholds by storage type." },
+      { value: "default", text: "default" },
       { value: "demo/strict", text: "demo/strict" },
     ]);
   });
@@ -113,6 +113,14 @@ describe("the gates that a merge may be evaluated under", () => {
   test("include what the address names, whether it is listed or not", () => {
     expect(gateOptions(gates, "demo/strict").map(({ value }) => value)).toEqual(["default", "demo/strict"]);
     expect(gateOptions([], "demo/strict@1")).toEqual([{ value: "demo/strict@1", text: "demo/strict@1" }]);
+  });
+
+  test("say what they ask for, where that is known", () => {
+    expect(gateHint(gates, "default")).toBe(
+      "Thresholds by storage type. The evaluation follows by itself: base and adapter run beside the result.",
+    );
+    expect(gateHint(gates, "demo/strict")).toMatch(/^The evaluation/);
+    expect(gateHint(gates, "")).toMatch(/^The evaluation/);
   });
 
   test("say nothing of the merge itself", () => {

@@ -11,7 +11,7 @@ import { Link } from "../ui/link.tsx";
 import { Failure, Notice, UserErrors } from "../ui/notice.tsx";
 import { Page } from "../ui/page.tsx";
 import { useQuery, useSettled } from "../ui/query.ts";
-import { gateOptions } from "./merge-gate.ts";
+import { gateHint, gateOptions } from "./merge-gate.ts";
 import { suggestOutput } from "./merge-name.ts";
 import { choicesOf, MergeOptions, type MergeOptionValues } from "./merge-options.tsx";
 import { PlanView, usePlan } from "./merge-plan.tsx";
@@ -34,7 +34,7 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
   const plan = usePlan(settled);
   const planning = plan.loading || settled !== input;
   const gate = route.gate ?? "";
-  const gates = useQuery(gatesDocument, {});
+  const gates = useQuery(gatesDocument, {}).data?.gates?.nodes ?? [];
   const start = useStart(input, output, gate);
   const runnable = plan.data?.mergePlan.plan?.runnable === true && !planning;
   const ready = input !== null && output.trim() !== "" && runnable && !start.busy;
@@ -80,9 +80,9 @@ export function MergePage({ route }: { readonly route: MergeRoute }) {
             label="Evaluate the result"
             value={gate}
             onChange={(value) => set({ gate: value })}
-            options={gateOptions(gates.data?.gates?.nodes ?? [], gate)}
+            options={gateOptions(gates, gate)}
             empty="No evaluation"
-            hint="Under a gate: afterwards base and adapter run beside the result, over the texts that come with Graftwork."
+            hint={gateHint(gates, gate)}
             problem={start.errors.find(isAboutGate)?.message ?? null}
           />
           <MergeOptions values={route} onChange={(change) => set(change)} />
