@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CheckpointFacts, TensorFacts, WeightFile } from "../core/checkpoint.ts";
 import { fingerprintFile } from "./file.ts";
+import { makeFolders } from "./make-folders.ts";
 
 /** More files than this are not remembered; the ones used longest ago go first. */
 const MAX_ENTRIES = 1000;
@@ -45,7 +46,7 @@ function recalled(file: WeightFile, entry: Entry): WeightFile {
 /** Remembers every weights file whose digests and fingerprint are known. A cache that cannot be written is no error. */
 export async function rememberDigests(cache: string, facts: CheckpointFacts): Promise<void> {
   try {
-    await mkdir(cache, { recursive: true });
+    await makeFolders(cache);
     for (const file of facts.weights) {
       const path = realPathOf(facts, file.path);
       if (path !== null && file.fingerprint !== undefined) await writeEntry(cache, path, file);

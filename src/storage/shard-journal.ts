@@ -1,6 +1,7 @@
-import { mkdir, readFile, rename, rm } from "node:fs/promises";
+import { readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileError } from "./file.ts";
+import { makeFolders } from "./make-folders.ts";
 import { writeText } from "./staging.ts";
 
 /** Hidden, so that it is no part of the checkpoint while it stands in the staging folder. */
@@ -21,7 +22,7 @@ export async function noteFinished<Result>(
   note: FinishedShard<Result>,
 ): Promise<void> {
   const path = noteOf(staging, shard);
-  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+  await makeFolders(dirname(path)).catch((error) => {
     throw fileError(error, path);
   });
   // Under its name only when it is whole: a crash in the middle must not leave half a note.

@@ -1,20 +1,10 @@
 import { constants } from "node:fs";
-import {
-  copyFile,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  rename,
-  rm,
-  rmdir,
-  statfs,
-  writeFile,
-} from "node:fs/promises";
+import { copyFile, lstat, open, readdir, rename, rm, rmdir, statfs, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { FileFacts } from "../core/checkpoint.ts";
 import { AppError } from "../core/errors.ts";
 import { fileError, stampFile } from "./file.ts";
+import { makeFolders } from "./make-folders.ts";
 
 /** Room left on the disk beyond what is written, in bytes: a disk filled to the last block fails other programs. */
 const DISK_MARGIN = 64_000_000;
@@ -55,7 +45,7 @@ export async function requireFreeDisk(folder: string, bytes: number): Promise<vo
 export async function makeStaging(staging: string): Promise<string> {
   try {
     await rm(staging, { recursive: true, force: true });
-    return (await mkdir(staging, { recursive: true })) ?? staging;
+    return (await makeFolders(staging)) ?? staging;
   } catch (error) {
     throw fileError(error, staging);
   }
@@ -93,7 +83,7 @@ export async function createShard(path: string, header: Uint8Array, size: number
 
 export async function copyInto(from: string, to: string): Promise<void> {
   try {
-    await mkdir(dirname(to), { recursive: true });
+    await makeFolders(dirname(to));
     // A reflink where the file system can, else a copy inside the kernel.
     await copyFile(from, to, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
   } catch (error) {
@@ -131,7 +121,7 @@ async function syncPath(path: string): Promise<void> {
 
 /** Makes a finished folder visible under its name, all at once. Throws OUTPUT_EXISTS. */
 export async function publishFolder(staging: string, output: string): Promise<void> {
-  await mkdir(dirname(output), { recursive: true }).catch((error) => {
+  await makeFolders(dirname(output)).catch((error) => {
     throw fileError(error, dirname(output));
   });
   // rename(2) would replace an empty directory of that name; whoever made it meant something by it.

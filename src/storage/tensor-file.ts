@@ -1,9 +1,10 @@
-import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { byteLength, type Dtype } from "../core/dtype.ts";
 import { buildSafetensorsHeader } from "../core/safetensors.ts";
 import { discardAbandoned, stagingBeside } from "./beside.ts";
 import { fileError } from "./file.ts";
+import { makeFolders } from "./make-folders.ts";
 import { createShard, discard, exists, outputExists, requireFreeDisk } from "./staging.ts";
 
 export interface PlannedTensor {
@@ -55,7 +56,7 @@ export class TensorFile {
     });
     const header = buildSafetensorsHeader(metadata, placed);
     const size = header.byteLength + at;
-    await mkdir(dirname(output), { recursive: true }).catch((error) => {
+    await makeFolders(dirname(output)).catch((error) => {
       throw fileError(error, dirname(output));
     });
     await discardAbandoned(output);
