@@ -6,8 +6,7 @@ import type { EvaluationReport } from "../core/evaluation/report.ts";
 import { evaluate } from "../engine/evaluation/evaluate.ts";
 import { type LocalEvaluation, prepareEvaluation } from "../engine/evaluation/local.ts";
 import { requireOutside } from "../storage/beside.ts";
-import { requireNew } from "../storage/tensor-file.ts";
-import { writeTextFolder } from "../storage/text-folder.ts";
+import { requireWritable, writeTextFolder } from "../storage/text-folder.ts";
 import { choosesRecipe } from "./choices.ts";
 import { type CommandContext, numberOf, type Outcome, textOf, type Values } from "./command.ts";
 import { seconds } from "./format.ts";
@@ -21,7 +20,7 @@ const EXIT_CODES = { FAILED: 1, INCONCLUSIVE: 3 } as const;
 export async function run({ values, engine, watch }: CommandContext): Promise<Outcome> {
   const started = performance.now();
   const output = textOf(values, "out");
-  if (output !== undefined) await requireNew(output);
+  if (output !== undefined) await requireWritable(output);
   const { inputs, notices } = await watch(prepareEvaluation(await requestOf(values), engine));
   const { base, sources, candidate } = inputs;
   const read = [base, ...sources, ...(candidate ? [candidate] : [])].map(({ folder }) => folder);

@@ -40,14 +40,15 @@ export async function requireFreeDisk(folder: string, bytes: number): Promise<vo
 
 /**
  * Makes the folder that is written before the output becomes visible; an older one of the same name is removed.
+ * @param place what messages call it: nobody chose the name of a staging folder
  * @returns the topmost folder that had to be made for it; for `discardStaging`
  */
-export async function makeStaging(staging: string): Promise<string> {
+export async function makeStaging(staging: string, place = staging): Promise<string> {
   try {
     await rm(staging, { recursive: true, force: true });
     return (await makeFolders(staging)) ?? staging;
   } catch (error) {
-    throw fileError(error, staging);
+    throw fileError(error, place);
   }
 }
 

@@ -158,6 +158,22 @@ describe("an evaluation is refused", () => {
     expect([found.code, found.stderr]).toEqual([1, expect.stringContaining("OUTPUT_EXISTS")]);
   });
 
+  it("where the report could not be written, before anything is read, and leaves nothing there", async () => {
+    const file = join(folder, "a-file");
+    await writeFile(file, "text");
+    for (const [out, code] of [
+      ["/proc/report", "NOT_WRITABLE"],
+      [join(file, "report"), "NOT_FOUND"],
+      [join(folder, "a".repeat(300)), "NOT_FOUND"],
+    ] as const) {
+      const before = await readdir(folder);
+      const found = await cli("evaluate", "--base", "no", "--adapter", "no", "--out", out);
+      expect([found.code, found.stderr], out).toEqual([1, expect.stringContaining(code)]);
+      expect(found.stderr).not.toContain(".graftwork-");
+      expect(await readdir(folder)).toEqual(before);
+    }
+  });
+
   it("for a base or an adapter other than the pinned one", async () => {
     const pin = `sha256:${"0".repeat(64)}`;
     for (const option of ["--base-digest", "--adapter-digest"]) {
