@@ -247,8 +247,15 @@ describe.skipIf(!requirement("browser"))("the console in a real browser", () => 
     await page.getByRole("combobox", { name: "Storage type" }).selectOption("F32");
     await main().getByText("12 of 56 change").waitFor();
     await page.getByLabel("Name of the result").fill("demo/partial");
+    await page.getByRole("combobox", { name: "Evaluate the result" }).selectOption("default");
     await page.locator('button:not([aria-disabled="true"])', { hasText: "Start merge" }).click();
     await main().getByRole("heading", { name: /^Done/ }).waitFor();
+    // Its evaluation has followed by itself; what it finds is not this test's business.
+    await main().getByText("valuation under the gate default@1").waitFor();
+    await main().getByRole("link", { name: "Follow it" }).click();
+    await main().getByRole("heading", { name: "Evaluation of demo/partial@1" }).waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await main().getByRole("heading", { name: "Cancelled" }).waitFor();
 
     await page.goto(`${server.url}/models/demo/partial@1?tab=recipe`);
     await main().getByText("mergeStart(input").waitFor();
