@@ -53,6 +53,13 @@ function parse(command: CommandSpec, args: readonly string[]) {
   } catch (error) {
     // parseArgs says what is wrong in one sentence, and sometimes how to escape a dash in another.
     const message = error instanceof Error ? error.message : String(error);
+    // It calls a value that starts with a dash ambiguous; nobody who wrote `--window -5` would know what that means.
+    const [, option] = /^Option '(?:-\w, )?(--[\w-]+)[^']*' argument is ambiguous/.exec(message) ?? [];
+    if (option !== undefined)
+      throw new UsageError(
+        `${option} needs a value; write ${option}=VALUE for one that starts with a dash`,
+        command,
+      );
     throw new UsageError(
       message.split(/\.\s/)[0]!.replace(/^[A-Z]/, (c) => c.toLowerCase()),
       command,

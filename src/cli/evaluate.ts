@@ -3,6 +3,7 @@ import { AppError } from "../core/errors.ts";
 import { renderHtml } from "../core/evaluation/html.ts";
 import { renderMarkdown } from "../core/evaluation/markdown.ts";
 import type { EvaluationReport } from "../core/evaluation/report.ts";
+import { counted } from "../core/evaluation/wording.ts";
 import { evaluate } from "../engine/evaluation/evaluate.ts";
 import { type LocalEvaluation, prepareEvaluation } from "../engine/evaluation/local.ts";
 import { requireOutside } from "../storage/beside.ts";
@@ -79,7 +80,7 @@ function filesOf(report: EvaluationReport): Record<string, string> {
 function failureOf({ verdict, reasons, candidate }: EvaluationReport): AppError | null {
   if (verdict === "PASSED") return null;
   const [first] = reasons;
-  const others = reasons.length > 1 ? ` And ${reasons.length - 1} more reasons.` : "";
+  const others = reasons.length > 1 ? ` And ${counted(reasons.length - 1, "more reason")}.` : "";
   const why = first ? `${first.code}: ${first.message}${others}` : "";
   return verdict === "FAILED"
     ? new AppError("EVALUATION_FAILED", `${candidate.label} is not what base and adapter are: ${why}`)

@@ -1,10 +1,13 @@
+import { OPTION_RANGES, rangeMessage } from "../core/evaluation/options.ts";
 import type { CommandSpec, OptionSpec, Values } from "./command.ts";
 import { COMMON, checkCount, deviceOption, MERGE } from "./options.ts";
 
 /* The commands that run models. */
 
-const checkWhole = (value: string) =>
-  /^\d{1,9}$/.test(value) ? null : "must be a whole number, such as 512";
+const checkWhole = (range: readonly [number, number]) => (value: string) => {
+  const within = /^\d{1,15}$/.test(value) && Number(value) >= range[0] && Number(value) <= range[1];
+  return within ? null : rangeMessage(range);
+};
 
 const adapter = (help: string): OptionSpec => ({
   type: "string",
@@ -15,7 +18,12 @@ const adapter = (help: string): OptionSpec => ({
 
 const file = (value: string, help: string): OptionSpec => ({ type: "string", value, help });
 
-const whole = (help: string): OptionSpec => ({ type: "string", value: "N", help, check: checkWhole });
+const whole = (option: keyof typeof OPTION_RANGES, help: string): OptionSpec => ({
+  type: "string",
+  value: "N",
+  help,
+  check: checkWhole(OPTION_RANGES[option]),
+});
 
 const { "strict-base": _, base, adapter: __, ...CHOICES } = MERGE;
 const DEVICE = { device: deviceOption("") };
@@ -67,7 +75,7 @@ const GENERATE: CommandSpec = {
       multiple: true,
     },
     prompts: file("FILE", 'prompts, one {"prompt": …} a line'),
-    "max-new-tokens": whole("longest continuation (default: 128)"),
+    "max-new-tokens": whole("maxNewTokens", "longest continuation (default: 128)"),
     chat: { type: "boolean", help: "write prompts as a user's message with the model's chat template" },
     ...DEVICE,
     ...COMMON,
@@ -102,16 +110,23 @@ const EVALUATE: CommandSpec = {
     tasks: file("FILE", 'labelled examples, one {"prompt": …, "expected": …} a line'),
     prompts: file("FILE", 'what to continue, one {"prompt": …} a line (default: beginnings of the texts)'),
     gate: file("FILE", "gate as JSON (default: the built-in one)"),
-    seed: whole("of the bootstrap (default: 0)"),
-    window: whole("tokens of the longest window that a text is cut into"),
-    stride: whole("how far the window moves (default: half of it)"),
+    seed: whole("seed", "of the bootstrap (default: 0)"),
+    window: whole("window", "tokens of the longest window that a text is cut into"),
+    stride: whole("stride", "how far the window moves (default: half of it)"),
     "chat-template": { type: "boolean", help: "write texts as a user's message with the chat template" },
-    "floor-tokens": whole("tokens that the noise floor is measured over, 0 for none (default: 2048)"),
-    "max-new-tokens": whole("longest continuation of a prompt (default: 32)"),
+    "floor-tokens": whole(
+      "floorTokens",
+      "tokens that the noise floor is measured over, 0 for none (default: 2048)",
+    ),
+    "max-new-tokens": whole("maxNewTokens", "longest continuation of a prompt (default: 32)"),
     out: { type: "string", value: "DIR", help: "folder to write the report to; must not exist" },
     ...DEVICE,
     ...COMMON,
   },
+  check: ({ window, stride }) =>
+    window !== undefined && stride !== undefined && Number(stride) > Number(window)
+      ? `--stride ${stride} is more than --window ${window}: tokens between two windows would not be predicted`
+      : null,
   exits: "0 PASSED, 1 FAILED (or refused, or an error), 2 wrong usage, 3 INCONCLUSIVE.",
   load: () => import("./evaluate.ts"),
 };

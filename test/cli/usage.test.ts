@@ -27,6 +27,13 @@ describe("wrong usage ends with exit code 2 and shows how it is meant:", () => {
     },
     { args: ["verify", "a", "--threads", "0"], says: "--threads must be a whole number" },
     { args: ["verify", "a", "--fast"], says: "--fast" },
+    ...[
+      { more: ["--window", "1"], says: "--window must be a whole number from 2 to 1000000" },
+      { more: ["--window", "-5"], says: "--window needs a value; write --window=VALUE" },
+      { more: ["--seed=-1"], says: "--seed must be a whole number from 0 to 2147483647" },
+      { more: ["--max-new-tokens", "0"], says: "--max-new-tokens must be a whole number from 1 to 4096" },
+      { more: ["--window", "16", "--stride", "17"], says: "--stride 17 is more than --window 16" },
+    ].map(({ more, says }) => ({ args: ["evaluate", "--base", "a", "--adapter", "b", ...more], says })),
   ])("$args", async ({ args, says }) => {
     const { code, stdout, stderr } = await cli(...args);
     expect(code).toBe(2);

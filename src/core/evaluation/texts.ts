@@ -1,6 +1,7 @@
 import { AppError } from "../errors.ts";
 import { type Digest, digestJson } from "../identity.ts";
 import { isJsonObject, type JsonLimits, type JsonObject, jsonExcess } from "../json.ts";
+import { MOST_PROMPT, MOST_PROMPTS } from "./options.ts";
 
 /** A turn of a conversation. Templates of models decide which roles there are: "system", "user", "assistant", … */
 export interface ChatMessage {
@@ -72,7 +73,12 @@ export function parseTasks(name: string, jsonl: string): TaskSet {
  * @throws BAD_PROMPTS naming the line
  */
 export function parsePrompts(name: string, jsonl: string): string[] {
-  return parseLines(jsonl, { code: "BAD_PROMPTS", name, what: "prompts" }, readPrompt);
+  const prompts = parseLines(jsonl, { code: "BAD_PROMPTS", name, what: "prompts" }, readPrompt);
+  if (prompts.length <= MOST_PROMPTS) return prompts;
+  throw new AppError(
+    "BAD_PROMPTS",
+    `${name}: it has ${prompts.length} prompts, the limit is ${MOST_PROMPTS}. Take a sample of them.`,
+  );
 }
 
 /** Explains what is wrong with one line; `parseLines` adds where it stands. */
@@ -172,7 +178,12 @@ function readPrompt(line: JsonObject): string {
   if (other !== undefined) {
     throw new LineError(`it has a field ${other}: give {"prompt": "…"} and nothing else.`);
   }
-  return readText(line.prompt, "prompt");
+  const prompt = readText(line.prompt, "prompt");
+  if (prompt.length > MOST_PROMPT) {
+    throw new LineError(`prompt has ${prompt.length} characters, the limit is ${MOST_PROMPT}. Shorten it.`);
+  }
+  if (prompt.includes("\0")) throw new LineError("prompt holds NUL (\\u0000). Remove it.");
+  return prompt;
 }
 
 function readText(value: unknown, field: string): string {

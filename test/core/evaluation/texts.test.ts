@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  parsePrompts,
   parseTasks,
   parseTexts,
   promptsOf,
@@ -61,6 +62,16 @@ describe("parseTexts", () => {
     expect(() => parseTexts("t", " ".repeat(TEXT_LIMITS.length + 1))).toThrow("the limit is 32000000");
     const messages = Array.from({ length: 1001 }, () => ({ role: "user", content: "a" }));
     expect(() => parseTexts("t", lines({ messages }))).toThrow("1001 messages");
+  });
+});
+
+describe("parsePrompts", () => {
+  it.each([
+    ["a NUL", lines({ prompt: "a" }, { prompt: "x\0y" }), "line 2: prompt holds NUL"],
+    ["20,001 characters", lines({ prompt: "x".repeat(20_001) }), "line 1: prompt has 20001 characters"],
+    ["201 prompts", '{"prompt":"a"}\n'.repeat(201), "it has 201 prompts, the limit is 200"],
+  ])("refuses %s, by its line", (_, jsonl, why) => {
+    expect(() => parsePrompts("p.jsonl", jsonl)).toThrow(`p.jsonl: ${why}`);
   });
 });
 
