@@ -113,21 +113,52 @@ const MAX_TEXT_BYTES = 200_000_000;
 
 /**
  * Reads a small text file whole.
- * @throws NOT_FOUND, NOT_A_FILE for a pipe or device (reading one could wait forever), FILE_TOO_LARGE
+ * @throws NOT_FOUND, NOT_A_FILE for a pipe or device (reading one could wait forever), FILE_TOO_LARGE, NOT_UTF8 with the
+ *   line: a letter that silently became U+FFFD would be another text
  */
 export async function readText(path: string): Promise<string> {
   const refuse = (error: unknown) => {
     throw fileError(error, path);
   };
   const facts = await stat(path).catch(refuse);
-  if (!facts.isFile()) throw new AppError("NOT_A_FILE", `${path} is not a regular file: restore it.`);
+  if (!facts.isFile())
+    throw new AppError("NOT_A_FILE", `${path} is not a regular file: name a file, or restore it.`);
   if (facts.size > MAX_TEXT_BYTES) {
     throw new AppError(
       "FILE_TOO_LARGE",
       `${path} has ${facts.size} bytes, the limit for such a file is ${MAX_TEXT_BYTES}: it is not what its name says.`,
     );
   }
-  return readFile(path, "utf8").catch(refuse);
+  const bytes = await readFile(path).catch(refuse);
+  const text = utf8Text(bytes);
+  if (text !== null) return text;
+  throw new AppError(
+    "NOT_UTF8",
+    `${path}: line ${firstBadLine(bytes)} is not UTF-8. Write the file in UTF-8; other encodings are not guessed.`,
+  );
+}
+
+/** `null` for bytes that are not UTF-8. A byte order mark stays: who parses the text knows what to make of it. */
+function utf8Text(bytes: Uint8Array): string | null {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function firstBadLine(bytes: Uint8Array): number {
+  let [line, from] = [1, 0];
+  // A line feed is no part of a longer character, so lines are right or wrong on their own.
+  for (
+    let to = bytes.indexOf(10);
+    to !== -1 && utf8Text(bytes.subarray(from, to)) !== null;
+    to = bytes.indexOf(10, from)
+  ) {
+    line++;
+    from = to + 1;
+  }
+  return line;
 }
 
 /** Parses a JSON file of a folder that must hold an object. */

@@ -153,6 +153,21 @@ describe("an evaluation is refused", () => {
     expect([found.code, found.document.error.code]).toEqual([1, code]);
   });
 
+  it("for texts in another encoding than UTF-8, by the line", async () => {
+    const path = join(folder, "latin.jsonl");
+    await writeFile(path, Buffer.from('{"text": "one"}\n{"text": "caf\xe9"}\n', "latin1"));
+    const { code, document } = await evaluate("sentiment", "--texts", path);
+    expect([code, document.error.code]).toEqual([1, "NOT_UTF8"]);
+    expect(document.error.message).toContain("latin.jsonl: line 2 is not UTF-8");
+  });
+
+  it("for a weight that is none, although the folder is there", async () => {
+    for (const weight of ["", "NaN", "1e999", "0", "half"]) {
+      const found = await cli("evaluate", "--base", BASE, "--adapter", `${adapter("sentiment")}=${weight}`);
+      expect([found.code, found.stderr]).toEqual([1, expect.stringContaining(`"${weight}" is not a weight`)]);
+    }
+  });
+
   it("where the report's folder exists, before anything is read", async () => {
     const found = await cli("evaluate", "--base", "no", "--adapter", "no", "--out", folder);
     expect([found.code, found.stderr]).toEqual([1, expect.stringContaining("OUTPUT_EXISTS")]);
