@@ -44,14 +44,25 @@ export function judgeMetric(asked: Bounded): Judgement[] {
 /** Beyond this many samples nobody waits for an answer. */
 const MOST_SAMPLES = 1_000_000;
 
-/** How many samples would decide it: an interval is as wide as 1 / √n. */
+/** What so few samples say of how many would do is no more than a guess. */
+const FEWEST_TO_TELL = 10;
+
+/**
+ * How many samples would decide it: an interval is as wide as 1 / √n, and where all samples are alike, so that only
+ * their number makes it wide, as 1 / n.
+ */
 function neededText({ metric, samples, unit }: Bounded, lowest: number, highest: number): string {
   const { value, interval } = metric;
   const [from, to] = interval!;
   const crossed = [lowest, highest].filter((bound) => bound >= from && bound <= to);
+  if (crossed.includes(value)) {
+    return "what was found is the threshold itself, which no number of them makes certain: choose a gate that asks for a little less.";
+  }
+  if (samples < FEWEST_TO_TELL) return "too few to tell how many more are needed.";
+  const power = metric.standardError === 0 ? 1 : 2;
   const needed = crossed.map((bound) => {
     const reach = bound > value ? to - value : value - from;
-    return Math.ceil(samples * (reach / Math.abs(bound - value)) ** 2);
+    return Math.ceil(samples * (reach / Math.abs(bound - value)) ** power);
   });
   const most = Math.max(samples + 1, ...needed);
   if (!(most <= MOST_SAMPLES)) return "the value lies too close to the threshold for any number to decide.";

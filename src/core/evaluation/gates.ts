@@ -157,7 +157,14 @@ function issueOf(issue: z.core.$ZodIssue): Fault {
   const path = issue.path.join(".");
   if (issue.code !== "unrecognized_keys") return { path, message: issue.message };
   const unknown = issue.keys.map((key) => `"${key}"`).join(", ");
-  return { path, message: `has no field ${unknown}` };
+  const known = fieldsAt(issue.path);
+  return { path, message: `has no field ${unknown}${known ? `; there are ${known.join(", ")}` : ""}` };
+}
+
+function fieldsAt(path: readonly PropertyKey[]): readonly string[] | null {
+  if (path.length === 0) return Object.keys(gateInput.shape);
+  if (path[0] !== "thresholds") return null;
+  return path.length === 1 ? GATE_DTYPES : Object.keys(THRESHOLD_LEVELS);
 }
 
 function badGate(faults: readonly Fault[], file: string): AppError {

@@ -121,7 +121,7 @@ describe("a gate file", () => {
       'gate.json: field "thresholds.F16.sameTop" must be a share from 0 to 1, such as 0.99.',
     );
     expect(() => parseGate({ ...strict, minimumDocument: 3 }, "gate.json")).toThrow(
-      'gate.json has no field "minimumDocument".',
+      'gate.json has no field "minimumDocument"; there are name, version, description, thresholds, minimumDocuments, requires, calibration.',
     );
     expect(() => parseGate({ name: "a" }, "gate.json")).toThrow(
       'gate.json: field "thresholds" must be an object with F32, F16 or BF16.',

@@ -24,6 +24,11 @@ function withKld(mean: Metric, floor: number | null = 1e-9): Unjudged {
   });
 }
 
+/** Where every document says the same, but the interval knows how few they are. */
+function withSame(interval: readonly [number, number], documents = 64): Unjudged {
+  return withLogits({ sameTop: { value: 1, standardError: 0, interval: [...interval] }, documents });
+}
+
 /** A gate with these thresholds for BF16, the example's dtype. */
 function gated(thresholds: Partial<Thresholds>, rest: Partial<Unjudged> = {}, gate: object = {}): Unjudged {
   return exampleUnjudged({
@@ -135,8 +140,20 @@ describe("a bound on the mean KLD", () => {
     expect(judge(withKld(metric(1.1e-3, 9e-4, 1.9e-3)), []).reasons[0]!.message).toContain(
       "about 260 documents",
     );
-    const { reasons: close } = judge(withKld(metric(1e-3, 7e-4, 1.2e-3)), []);
+    const { reasons: close } = judge(withKld(metric(1.000001e-3, 7e-4, 1.2e-3)), []);
     expect(close[0]!.message).toContain("too close to the threshold for any number to decide");
+  });
+
+  it("says that the threshold itself is never certain, such as a gate that asks for 100 % of what was found", () => {
+    const { reasons } = judge(gated({ sameTop: 1 }, { logits: withSame([0.95, 1]).logits }), []);
+    expect(reasons[0]!.message).toContain("choose a gate that asks for a little less");
+  });
+
+  it("expects an interval of samples that are all alike to shrink with their number, and guesses nothing of a few", () => {
+    // 64 documents reach 0.02 down; the bound is 0.01 away: twice as many.
+    expect(judge(withSame([0.98, 1]), []).reasons[0]!.message).toContain("about 130 documents");
+    const few = judge(withSame([0.6, 1], 2), []).reasons[0]!.message;
+    expect(few).toContain("2 documents; too few to tell how many more are needed.");
   });
 
   it("cannot be told from one document, which has no interval", () => {
@@ -206,11 +223,13 @@ describe("other bounds", () => {
   });
 
   it("on continuations and accuracy are judged by their own samples", () => {
-    const text = { ...exampleText(), exactMatch: metric(0.5, 0.4, 0.6) };
+    const [prompt] = exampleText().prompts;
+    const prompts = Array.from({ length: 20 }, () => prompt!);
+    const text = { ...exampleText(), prompts, exactMatch: metric(0.5, 0.4, 0.6) };
     expect(told(gated({ exactMatch: 0.9 }, { text }))).toEqual(["FAILED", "EXACT_MATCH_BELOW_GATE"]);
     expect(told(gated({ exactMatch: 0.3 }, { text }))).toEqual(["PASSED"]);
     const { reasons } = judge(gated({ exactMatch: 0.45 }, { text }), []);
-    expect(reasons[0]!.message).toContain("2 prompts; about 8 prompts would be needed");
+    expect(reasons[0]!.message).toContain("20 prompts; about 80 prompts would be needed");
 
     const tasks = (difference: Metric) => ({ tasks: { ...exampleTasks(), difference } });
     expect(told(gated({ accuracyDrop: 0.02 }, tasks(metric(-0.005, -0.015, 0.004))))).toEqual(["PASSED"]);
