@@ -26,7 +26,7 @@ export function defaultTemplate(templates: ReadonlyMap<string, string>): string 
       : "no chat template";
   throw new AppError(
     "CHAT_TEMPLATE_MISSING",
-    `the tokenizer has ${others}, so conversations cannot be written as text: give texts instead of messages, or add a chat_template.jinja beside tokenizer.json.`,
+    `the tokenizer has ${others}, so conversations cannot be written as text: give texts instead of messages, without asking for a chat template, or add a chat_template.jinja beside tokenizer.json.`,
   );
 }
 

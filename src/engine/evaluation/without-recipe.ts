@@ -21,7 +21,7 @@ export async function* weighWithoutRecipe(
   if (input.candidate === null) {
     throw new AppError(
       "UNSUPPORTED_RECIPE",
-      "a recipe merges one adapter with the weight 1: name the checkpoint that several adapters became as the candidate.",
+      "what merging would write is known for one adapter with the weight 1 only: name the checkpoint that base and adapters became as the candidate (on the command line: --merged DIR).",
       { field: "candidate" },
     );
   }
