@@ -190,6 +190,13 @@ export function readsBase(expr: Expr): boolean {
   return expr.op === "base" || children(expr).some(readsBase);
 }
 
+/** Whether elements of a base tensor are summed on the way: rotations of a weight, parts of it. Elementwise use is no sum. */
+export function sumsBase(expr: Expr): boolean {
+  const own = children(expr);
+  const sums = expr.op === "matmul" || expr.op === "call";
+  return own.some(sums ? readsBase : sumsBase);
+}
+
 /** `W + round?(scale · L·R)`, the update that the engine's fastest kernel knows; L and R read no base tensor. */
 export interface LowRankUpdate {
   readonly base: string;

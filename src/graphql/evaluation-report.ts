@@ -278,9 +278,11 @@ export const LayerError = builder.objectRef<Part<"logits">["layers"][number]>("L
   fields: (t) => ({
     name: t.exposeString("name", { description: "The layer." }),
     relativeError: t.exposeFloat("relativeError", {
-      description: "‖candidate − reference‖ / ‖reference‖ of the hidden state after it.",
+      nullable: true,
+      description:
+        "‖candidate − reference‖ / ‖reference‖ of the hidden state after it; null where it holds NaN or infinity.",
     }),
-    maxAbs: t.exposeFloat("maxAbs", { description: "Largest absolute difference." }),
+    maxAbs: t.exposeFloat("maxAbs", { description: "Largest absolute difference of finite elements." }),
     floor: t.exposeFloat("floor", {
       nullable: true,
       description: "The relative error of two runs of the reference; null without a floor.",

@@ -149,7 +149,7 @@ function visiblePart(steps: readonly string[], filled: readonly number[]): strin
 /** Relative error of the hidden state after each layer, on a log scale, and the same of the noise floor. */
 export function layerPlot(logits: LogitsReport): Html | null {
   const { layers, firstApart } = logits;
-  const errors = layers.map((layer) => layer.relativeError);
+  const errors = layers.map((layer) => layer.relativeError ?? 0);
   const floors = layers.map((layer) => layer.floor ?? 0);
   const positive = [...errors, ...floors].filter((value) => value > 0);
   if (positive.length === 0) return null;
@@ -173,11 +173,11 @@ export function layerPlot(logits: LogitsReport): Html | null {
     line(floors, "floor", "floordot"),
     line(errors, "candidate", "dot"),
   ];
-  const worst = layers.reduce((most, layer) => (layer.relativeError > most.relativeError ? layer : most));
+  const worst = Math.max(...errors);
   return html`<figure><figcaption>Error of the hidden state after each layer</figcaption>${drawing({
     id: "layers",
     title: "Relative error by layer",
-    description: `Relative error of the hidden state after ${layers.length} layers, on a logarithmic axis; errors of 0 are not drawn. Largest ${figure(worst.relativeError)} after ${worst.name}.`,
+    description: `Relative error of the hidden state after ${layers.length} layers, on a logarithmic axis; errors of 0 are not drawn. Largest ${figure(worst)} after ${layers[errors.indexOf(worst)]!.name}.`,
     content,
     xLabel: `layer; from ${layers[0]!.name} to ${layers.at(-1)!.name}`,
   })}${legend([

@@ -145,7 +145,7 @@ function numbersTable(report: EvaluationReport): Html {
 function layerTable({ layers }: LogitsReport): Html {
   const rows = layers.map(({ name, relativeError, maxAbs, floor }) => [
     name,
-    figure(relativeError),
+    relativeError === null ? "not finite" : figure(relativeError),
     floor === null ? "–" : figure(floor),
     figure(maxAbs),
   ]);

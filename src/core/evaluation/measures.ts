@@ -27,7 +27,8 @@ export interface Measures {
 export interface LayerDistance {
   /** "embedding", "layer 0", …, "final norm". */
   readonly name: string;
-  /** ‖candidate − reference‖ / ‖reference‖, Frobenius norms. */
-  readonly relativeError: number;
+  /** ‖candidate − reference‖ / ‖reference‖, Frobenius norms; null where an element is NaN or infinite. */
+  readonly relativeError: number | null;
+  /** Of finite elements. */
   readonly maxAbs: number;
 }

@@ -112,7 +112,7 @@ const retention = z.strictObject({
     .number()
     .nullable()
     .describe(
-      "Largest distance from the canonical value, in ulp at the larger of |W| and |W′|, each ulp at least 2⁻¹⁹ of the change's root mean square: sums in another order differ by so much.",
+      "Largest distance from the canonical value, in ulp at the larger of |W| and |W′|, each ulp at least 2⁻¹⁹ of the root mean square of what is summed (the change, and W where the change rotates it): sums in another order differ by so much.",
     ),
   weightNorm: z.number().describe("Frobenius norm of the base tensor W."),
   deltaNorm: z.number().describe("Frobenius norm of the exact change Δ."),
@@ -148,8 +148,13 @@ const percentiles = z.strictObject({
 
 const layer = z.strictObject({
   name: z.string().describe('"embedding", "layer 0", …, "final norm".'),
-  relativeError: z.number().describe("‖candidate − reference‖ / ‖reference‖ of the hidden state after it."),
-  maxAbs: z.number().describe("Largest absolute difference of an element of it."),
+  relativeError: z
+    .number()
+    .nullable()
+    .describe(
+      "‖candidate − reference‖ / ‖reference‖ of the hidden state after it; null where it holds NaN or infinity.",
+    ),
+  maxAbs: z.number().describe("Largest absolute difference of finite elements of it."),
   floor: z.number().nullable().describe("The same between two runs of the reference; null without a floor."),
 });
 

@@ -32,7 +32,8 @@ export interface TensorDistance {
   readonly differing: number;
   /**
    * Those of them that are more than one unit in the last place off, at the larger of |W| and |W′|; a unit is at least
-   * 2⁻¹⁹ of the change's root mean square, which is what float32 sums of its size err.
+   * 2⁻¹⁹ of the root mean square of what is summed, which is what float32 sums of its size err: the change, and W where
+   * the change rotates it.
    */
   readonly far: number;
   /** The largest distance of two finite elements in these units; null for types that are compared as bytes. */

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { withoutRounding } from "../../core/branches.ts";
 import { type LocatedTensor, tensorsByName } from "../../core/checkpoint.ts";
 import { isMergeable } from "../../core/dtype.ts";
-import { base as baseLeaf, type Expr, leafKey, leaves, reshape, sub } from "../../core/expr.ts";
+import { base as baseLeaf, type Expr, leafKey, leaves, reshape, sub, sumsBase } from "../../core/expr.ts";
 import { EXACT_NUMERICS } from "../../core/numerics-versions.ts";
 import type { PlanStep } from "../../core/plan-layout.ts";
 import type { Located } from "../events.ts";
@@ -45,7 +45,8 @@ function stored(folder: string, { file, begin, end, dtype, shape }: LocatedTenso
 
 function compareTask(step: PlanStep, task: TensorTask, candidate: StoredTensor | null): CompareTask {
   const expected = castTo(candidate?.dtype ?? step.dtype, step, task);
-  return { name: step.tensor, expected, delta: deltaTask(step, expected), candidate };
+  const summed = step.expr !== null && sumsBase(step.expr);
+  return { name: step.tensor, expected, delta: deltaTask(step, expected), summed, candidate };
 }
 
 /** The same value in another storage type. */

@@ -119,9 +119,12 @@ const ROUNDOFF = { F32: 2 ** -24, F16: 2 ** -11, BF16: 2 ** -8 } as const;
 function firstApart(layers: Comparison["layers"], dtype: LogitsRequest["dtype"]): LogitsReport["firstApart"] {
   const rounding = 8 * ROUNDOFF[dtype];
   const isApart = ({ relativeError, floor }: LayerDistance & { floor: number | null }) =>
-    relativeError > Math.max(rounding, 10 * (floor ?? 0));
+    relativeError === null || relativeError > Math.max(rounding, 10 * (floor ?? 0));
   const found = layers.find(isApart);
   if (!found) return null;
+  if (found.relativeError === null) {
+    return { layer: found.name, why: "the hidden states hold numbers that are NaN or infinite" };
+  }
   const floor =
     found.floor === null
       ? ""

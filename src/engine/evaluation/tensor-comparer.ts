@@ -16,6 +16,8 @@ export interface CompareTask {
   readonly expected: TensorTask;
   /** The exact change, in float32: to be measured as well. */
   readonly delta: TensorTask | null;
+  /** The value sums elements of the base's tensor: float32 sums then err by the size of its elements, not the change's. */
+  readonly summed: boolean;
   /** Null: what a merge would write, computed in memory; nothing can differ, and its change is measured. */
   readonly candidate: StoredTensor | null;
 }
@@ -172,7 +174,7 @@ class Comparison {
         this.#putInput(before);
         meter.put(1, this.#dtype, found);
         meter.put(2, this.#dtype, right);
-        meter.addDistances(this.#dtype, bytes / this.#width, this.#deltaRms);
+        meter.addDistances(this.#dtype, bytes / this.#width, this.#sumsRms);
       }
     } else if (!same) this.#differingBytes += differing(found, right);
     advance((candidate ? bytes : 0) + (before?.byteLength ?? 0));
@@ -202,10 +204,13 @@ class Comparison {
     meter.addSums(dtype, elements);
   }
 
-  /** Of the exact change, once it was measured. */
-  get #deltaRms(): number {
-    const { delta, expected } = this.#task;
-    return delta ? Math.sqrt(this.#place.meter.sums.delta / elementCount(expected.shape)) : 0;
+  /** Of the exact change, once it was measured, and of the base where that is summed. */
+  get #sumsRms(): number {
+    const { delta, summed, expected } = this.#task;
+    if (!delta) return 0;
+    const { sums } = this.#place.meter;
+    const squares = sums.delta + (summed ? sums.weight + this.#squares : 0);
+    return Math.sqrt(squares / elementCount(expected.shape));
   }
 
   /** Reads an input of another shape for its digest and its size. */

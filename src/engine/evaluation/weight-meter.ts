@@ -19,8 +19,8 @@ const GRIDS: Readonly<Record<MergeableDtype, { place: number; least: number }>> 
 };
 
 /**
- * Sixteen units in the last place of a float32 as large as the change is on average: so much its sums err in any order, and
- * where W and W′ are both far smaller than that, a unit of theirs says nothing.
+ * Sixteen units in the last place of a float32 as large as what is summed is on average: so much sums err in any order,
+ * and where W and W′ are both far smaller than that, a unit of theirs says nothing.
  */
 const SUM_ERROR = 2 ** -19;
 
@@ -72,12 +72,12 @@ export class WeightMeter {
 
   /**
    * Lot 0: base weights, lot 1: what is stored as `dtype`, lot 2: what should be.
-   * @param deltaRms root mean square of the tensor's exact change
+   * @param summedRms root mean square of what is summed: the exact change, and the base where the change rotates it
    */
-  addDistances(dtype: MergeableDtype, elements: number, deltaRms: number): void {
+  addDistances(dtype: MergeableDtype, elements: number, summedRms: number): void {
     const { place: unit, least } = GRIDS[dtype];
     const out = this.#out();
-    const floor = SUM_ERROR * deltaRms;
+    const floor = SUM_ERROR * summedRms;
     this.#kernels.wasm.distances(place(2), place(1), place(0), elements, OUT_AT, unit, least, floor);
     this.#distance.differing += out[0]!;
     this.#distance.far += out[1]!;

@@ -151,7 +151,7 @@ class Distances {
       squares += left[i]! * left[i]!;
       differences += difference * difference;
       const size = Math.abs(difference);
-      if (size > maxAbs) maxAbs = size;
+      if (size > maxAbs && size < Number.POSITIVE_INFINITY) maxAbs = size;
     }
     this.#sums.set(name, { squares, differences, maxAbs });
   }
@@ -159,14 +159,16 @@ class Distances {
   list(): LayerDistance[] {
     return [...this.#sums].map(([name, { maxAbs }]) => ({
       name,
-      relativeError: this.relative(name)!,
+      relativeError: this.relative(name),
       maxAbs,
     }));
   }
 
+  /** Null where nothing was added, or something that is no number. */
   relative(name: string): number | null {
     const sum = this.#sums.get(name);
     if (!sum) return null;
-    return sum.squares === 0 ? 0 : Math.sqrt(sum.differences / sum.squares);
+    const error = sum.differences === 0 ? 0 : Math.sqrt(sum.differences / sum.squares);
+    return Number.isFinite(error) ? error : null;
   }
 }

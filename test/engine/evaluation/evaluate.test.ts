@@ -2,10 +2,13 @@ import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { renderHtml } from "../../../src/core/evaluation/html.ts";
+import { renderMarkdown } from "../../../src/core/evaluation/markdown.ts";
 import type { EvaluationReport } from "../../../src/core/evaluation/report.ts";
 import { finish } from "../../../src/engine/digest.ts";
 import { evaluate } from "../../../src/engine/evaluation/evaluate.ts";
 import { type LocalEvaluation, prepareEvaluation } from "../../../src/engine/evaluation/local.ts";
+import { readTensors, writeTensors } from "../../support/tensor-files.ts";
 
 /*
  * Whole evaluations: of the demo family, whose perplexities transformers and PEFT gave, and of what cannot be run or
@@ -133,6 +136,30 @@ describe("evaluations of the demo family", () => {
     );
     expect(report.logits!.effect!.share).toBeCloseTo(1, 1);
     expect(report.logits!.firstApart!.layer).toBe("layer 0");
+  });
+
+  it.each([
+    ["model.norm.weight", "final norm"],
+    ["model.layers.2.self_attn.q_proj.weight", "layer 2"],
+  ])("fail for a NaN in %s, with a report of everything that can be told", async (tensor, layer) => {
+    const merged = join(folder, `nan-${tensor}`);
+    await cp(join(DEMO, "expected/sentiment"), merged, { recursive: true });
+    const file = join(merged, "model.safetensors");
+    const tensors = await readTensors(file);
+    Buffer.from(tensors.get(tensor)!.bytes.buffer, tensors.get(tensor)!.bytes.byteOffset).writeUInt16LE(
+      0x7fc0,
+      6,
+    );
+    await writeTensors(file, tensors);
+    const report = await evaluated({ ...demo("sentiment"), merged, prompts: await none() });
+    expect(report.verdict).toBe("FAILED");
+    expect(report.reasons[0]).toMatchObject({ code: "NOT_FINITE", subject: tensor });
+    expect(report.logits!.nonFiniteLogits).toBeGreaterThan(0);
+    expect(report.logits!.firstApart).toMatchObject({ layer, why: expect.stringContaining("NaN") });
+    expect(report.logits!.layers.at(-1)!.relativeError).toBeNull();
+    expect(report.logits!.layers[0]).toMatchObject({ relativeError: 0, maxAbs: 0 });
+    expect(renderHtml(report)).toContain("not finite");
+    expect(renderMarkdown(report)).toContain("NOT\\_FINITE");
   });
 
   it("fail for another tokenizer in the merged folder, naming what differs", async () => {

@@ -103,6 +103,36 @@ describe("a good merge has no reasons", () => {
     },
   );
 
+  it.each([
+    ["boft", true],
+    ["llama-fp32", false],
+  ] as const)("%s in float32, off by what sums over the base's own size err: %s", async (name, right) => {
+    const { inputs, merged } = await golden(name, { dtype: "F32" });
+    const file = join(merged, "model.safetensors");
+    const [tensors, before] = [
+      await readTensors(file),
+      await readTensors(join(inputs.base, "model.safetensors")),
+    ];
+    const plain = (tensor: string) => valuesOf(before.get(tensor)!);
+    const [target, found] = [...tensors].find(([tensor, one]) => {
+      const own = plain(tensor);
+      return valuesOf(one).some((value, i) => value !== own[i]);
+    })!;
+    const values = valuesOf(found);
+    const rms = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
+    // The smallest of the first elements: there it is many units in the last place.
+    const at = values
+      .subarray(0, 64)
+      .reduce((best, value, i) => (Math.abs(value) < Math.abs(values[best]!) ? i : best), 0);
+    const shifted = async (by: number) => {
+      const moved = values.with(at, values[at]! + by * 2 ** -19 * rms);
+      await writeTensors(file, new Map(tensors).set(target, storedAs("F32", found.shape, moved)));
+      return codesOf(await weigh(inputs, merged, { dtype: "F32" }));
+    };
+    expect(await shifted(0.8)).toEqual(right ? [] : ["TENSOR_DIFFERS"]);
+    expect(await shifted(3)).toEqual(["TENSOR_DIFFERS"]);
+  });
+
   it("as PEFT wrote it into the demonstration's base", async () => {
     const inputs = { base: BASE, adapter: join(FIXTURES, "demo/adapters/sentiment") };
     const outcome = await weigh(inputs, join(FIXTURES, "demo/expected/sentiment"));
