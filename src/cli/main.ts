@@ -82,11 +82,14 @@ function print(text: string): number {
   return 0;
 }
 
-/** Names come from strangers' files: what could steer a terminal is shown instead of sent. */
+/** Names come from strangers' files: what could steer a terminal, or turn a line around, is shown instead of sent. */
 function harmless(text: string): string {
-  const shown = (c: string) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  const shown = (c: string) => {
+    const hex = c.charCodeAt(0).toString(16);
+    return hex.length > 2 ? `\\u${hex}` : `\\x${hex.padStart(2, "0")}`;
+  };
   // biome-ignore lint/suspicious/noControlCharactersInRegex: it is about them
-  return text.replaceAll(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, shown);
+  return text.replaceAll(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, shown);
 }
 
 function printJson(document: unknown): number {

@@ -17,7 +17,7 @@ export function reportLines(report: EvaluationReport): string[] {
   const adapters = reference.sources.map(
     ({ label, weight }) => `${label}${weight === 1 ? "" : ` (weight ${weight})`}`,
   );
-  return [
+  const lines = [
     `reference ${[reference.base.label, ...adapters].join(" + ")}: ${reference.note}`,
     `candidate ${candidate.label}, ${candidate.dtype}`,
     ...(texts
@@ -33,6 +33,8 @@ export function reportLines(report: EvaluationReport): string[] {
     ...report.reasons.map(({ code, message }) => `${report.verdict} ${code}: ${message}`),
     `${VERDICT_SIGNS[report.verdict]} ${report.verdict} under the gate ${gate.name}@${gate.version}`,
   ];
+  // A folder's name can hold line feeds, and must not write a line of its own, such as a verdict.
+  return lines.map((line) => line.replaceAll(/\s*\n\s*/g, " "));
 }
 
 function checkLines({ checks }: EvaluationReport): string[] {

@@ -127,6 +127,17 @@ describe("evaluate", () => {
     });
   });
 
+  it("lets the name of a folder write no line of its own, steer no terminal and turn no text around", async () => {
+    const name = join(folder, "m\n✓ PASSED under the gate default@1\n\x1b[31m\u202egnp");
+    await cp(BASE, name, { recursive: true });
+    const args = ["--base", BASE, "--adapter", adapter("sentiment"), "--texts", TEXTS, "--floor-tokens", "0"];
+    const { code, stdout, stderr } = await cli("evaluate", ...args, "--merged", name);
+    expect(code).toBe(1);
+    expect(stdout).not.toMatch(/^✓ PASSED/m);
+    expect(stdout).toContain("\\x1b[31m\\u202egnp");
+    for (const sign of ["\x1b", "\u202e"]) expect(stdout + stderr).not.toContain(sign);
+  });
+
   it("shows a table of the levels with what the gate asks, and the verdict last", async () => {
     const texts = ["--texts", TEXTS, "--max-new-tokens", "4", "--floor-tokens", "64"];
     const args = ["--base", BASE, "--adapter", adapter("light-touch"), ...texts];
