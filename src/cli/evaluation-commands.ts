@@ -1,4 +1,4 @@
-import { OPTION_RANGES, rangeMessage } from "../core/evaluation/options.ts";
+import { MOST_PROMPT, OPTION_RANGES, rangeMessage } from "../core/evaluation/options.ts";
 import type { CommandSpec, OptionSpec, Values } from "./command.ts";
 import { COMMON, checkCount, deviceOption, MERGE } from "./options.ts";
 
@@ -73,6 +73,8 @@ const GENERATE: CommandSpec = {
       value: "TEXT",
       help: "what to continue; may be given several times",
       multiple: true,
+      check: (text) =>
+        text.length > MOST_PROMPT ? `has ${text.length} characters, the limit is ${MOST_PROMPT}` : null,
     },
     prompts: file("FILE", 'prompts, one {"prompt": …} a line'),
     "max-new-tokens": whole("maxNewTokens", "longest continuation (default: 128)"),

@@ -1,6 +1,7 @@
 import { basename } from "node:path";
 import type { DeviceName } from "../core/devices.ts";
 import { parseTexts, type TextDocument } from "../core/evaluation/texts.ts";
+import { counted } from "../core/evaluation/wording.ts";
 import { ENGINE } from "../core/record.ts";
 import type { TokenInput } from "../core/token-rows.ts";
 import { encodeDocument } from "../engine/evaluation/encode.ts";
@@ -49,7 +50,7 @@ export async function run({ values, engine, watch }: CommandContext): Promise<Ou
       peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
     },
     lines: [
-      `wrote ${output}: ${summary.outputs.map(({ name }) => name).join(", ")} of ${summary.texts} texts, ${summary.tokens} tokens; ${bytes(summary.bytes)}`,
+      `wrote ${output}: ${summary.outputs.map(({ name }) => name).join(", ")} of ${counted(summary.texts, "text")}, ${counted(summary.tokens, "token")}; ${bytes(summary.bytes)}`,
       ...findingLines("warning", notices),
       seconds(total_s),
     ],

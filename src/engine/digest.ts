@@ -21,7 +21,7 @@ export async function* digestCheckpoint(
     (file) => !isDigested(file) || file.fingerprint !== before.get(file.path),
   );
   const tasks = unread.flatMap((file) => file.tensors.map((tensor) => readTask(folder, file, tensor)));
-  yield { type: "stage", stage: "digest", message: `reading ${tasks.length} tensors` };
+  if (tasks.length > 0) yield { type: "stage", stage: "digest", message: `reading ${tasks.length} tensors` };
   const results = yield* runTasks({ stage: "digest", tasks }, options);
   const digested = withResults(facts, (tensor) => {
     const result = results.get(tensor.name);

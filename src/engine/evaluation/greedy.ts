@@ -1,5 +1,6 @@
 import type { DeviceName } from "../../core/devices.ts";
 import { AppError } from "../../core/errors.ts";
+import { counted } from "../../core/evaluation/wording.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
 import { encodeDocument } from "./encode.ts";
 import { forwardDevice, keptBytes } from "./model-sides.ts";
@@ -52,7 +53,7 @@ export async function* continueGreedily(
   yield {
     type: "stage",
     stage: "text",
-    message: `up to ${maxNewTokens} tokens for ${prompts.length} prompts`,
+    message: `up to ${counted(maxNewTokens, "token")} for ${counted(prompts.length, "prompt")}`,
   };
   let done = 0;
   const last = yield* relayed(

@@ -1,4 +1,5 @@
 import type { DeviceName } from "../../core/devices.ts";
+import { counted } from "../../core/evaluation/wording.ts";
 import type { TokenInput } from "../../core/token-rows.ts";
 import { requireNew, TensorFile } from "../../storage/tensor-file.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
@@ -51,7 +52,8 @@ export async function* writeRaw(
   );
   const places = rowPlaces(inputs);
   const tokens = places.reduce((sum, { ids }) => sum + ids.length, 0);
-  yield { type: "stage", stage: "logits", message: `running ${places.length} texts, ${tokens} tokens` };
+  const message = `running ${counted(places.length, "text")}, ${counted(tokens, "token")}`;
+  yield { type: "stage", stage: "logits", message };
   for (const place of places) await writeInputs(file, place);
   const writer = new RawWriter(file, { outputs, places });
   const setup = rawSetup(pair, { device, places, hidden, threads: options.threads });

@@ -3,6 +3,7 @@ import { mcnemar } from "../../core/evaluation/mcnemar.ts";
 import type { Metric, TasksReport, TextReport } from "../../core/evaluation/report.ts";
 import { differenceMetric, shareMetric } from "../../core/evaluation/shares.ts";
 import type { TaskSet } from "../../core/evaluation/texts.ts";
+import { counted } from "../../core/evaluation/wording.ts";
 import type { EngineEvent, EngineOptions } from "../events.ts";
 import { type AlignedSides, widenedBytes } from "./pair.ts";
 import { relayed } from "./relay.ts";
@@ -27,7 +28,7 @@ export async function* textLevel(
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, TextReport> {
   const { prompts, maxNewTokens, tokenizer } = request;
-  const message = `continuing ${prompts.length} prompts by up to ${maxNewTokens} tokens`;
+  const message = `continuing ${counted(prompts.length, "prompt")} by up to ${counted(maxNewTokens, "token")}`;
   yield { type: "stage", stage: "text", message };
   const [reference, candidate] = yield* continuations("text", request, options);
   const pairs = prompts.map((prompt, i) => {
@@ -57,7 +58,7 @@ export async function* tasksLevel(
 ): AsyncGenerator<EngineEvent, TasksReport> {
   const { tasks, tokenizer } = request;
   const { examples } = tasks;
-  yield { type: "stage", stage: "tasks", message: `answering ${examples.length} examples` };
+  yield { type: "stage", stage: "tasks", message: `answering ${counted(examples.length, "example")}` };
   const longest = Math.max(
     ...examples.map(({ expected }) => tokenizer.encode(` ${expected}`, { specialTokens: false }).length),
   );
