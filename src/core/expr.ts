@@ -190,11 +190,12 @@ export function readsBase(expr: Expr): boolean {
   return expr.op === "base" || children(expr).some(readsBase);
 }
 
-/** Whether elements of a base tensor are summed on the way: rotations of a weight, parts of it. Elementwise use is no sum. */
+/** Whether elements of a base tensor are summed on the way, as a rotation of a weight does; products of them are no sum. */
 export function sumsBase(expr: Expr): boolean {
   const own = children(expr);
-  const sums = expr.op === "matmul" || expr.op === "call";
-  return own.some(sums ? readsBase : sumsBase);
+  if (expr.op === "matmul" || expr.op === "call") return own.some(readsBase);
+  const adds = expr.op === "add" || expr.op === "sub";
+  return (adds && own.every(readsBase)) || own.some(sumsBase);
 }
 
 /** `W + round?(scale · L·R)`, the update that the engine's fastest kernel knows; L and R read no base tensor. */

@@ -93,8 +93,8 @@ const CERTAINTY = 5;
 /** How much more than rounding once may be lost by rounding twice. */
 const SLACK = 1.4;
 
-/** Smallest distance of a factor from 1 that is one. */
-const DISTINCT = 0.05;
+/** Smallest projection that is worth a look. */
+const LEAST_PROJECTION = 0.05;
 
 /**
  * What the stored change of one tensor is, if it is not the exact one: the exact change times another number, its
@@ -112,7 +112,7 @@ export function whatItIs(
   if (grid !== null) return { code: "PRECISION_LOST", detail: grid };
   if (isChange(sample, sample.delta)) return null;
   const fits = ({ factor }: Factor) =>
-    Math.abs(factor - 1) > DISTINCT && isChange(sample, sample.delta, { factor });
+    Math.abs(factor - 1) > CLOSE && isChange(sample, sample.delta, { factor });
   // Where several fit within their tolerances, the nearest is meant.
   const measured = ownProjection(found) ?? 1;
   const distance = ({ factor }: Factor) => Math.abs(factor - measured);
@@ -159,7 +159,7 @@ function namedFactors(found: TouchedTensor): Factor[] {
 function ownProjection({ sums }: TouchedTensor): number | null {
   if (!sums || sums.delta === 0 || sums.rightTogether <= 0) return null;
   const projection = sums.together / sums.rightTogether;
-  return Math.abs(projection) > DISTINCT ? projection : null;
+  return Math.abs(projection) > LEAST_PROJECTION ? projection : null;
 }
 
 /** The coarser type that every stored element has a value of, where they are the exact change rounded into it. */

@@ -40,18 +40,21 @@ export function weightChecks(input: WeightCheckInput): Check[] {
       1,
       "untouched tensors are the base's",
       !changed,
-      told("UNTOUCHED_CHANGED", "BASE_DIFFERS"),
+      firstOf(told("UNTOUCHED_CHANGED", "BASE_DIFFERS"), told("ADAPTER_DIFFERS", "NOT_FINITE")),
       untouchedDetail(untouched),
     ),
     check(
       1,
       "touched tensors are base + adapter",
       wrong.length === 0,
-      toldLevelOne(reasons),
+      firstOf(toldLevelOne(reasons), told("NOT_FINITE", "NO_EFFECT")),
       touchedDetail(touched),
     ),
   ];
 }
+
+/** What is said already of the same tensors, more closely first. */
+const firstOf = (...told: readonly (readonly string[])[]) => told.find((some) => some.length > 0) ?? [];
 
 const toldLevelOne = (reasons: readonly Reason[]) =>
   reasons

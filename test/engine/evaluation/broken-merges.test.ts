@@ -129,6 +129,9 @@ describe("a merge with a wrong factor", () => {
     const other = await verdict(sentiment, addTimes(0.7));
     expect(other.reasons).toMatchObject([{ code: "SCALE_WRONG", value: expect.closeTo(0.7, 2) }]);
     expect(other.reasons[0]!.message).toContain("0.7");
+    // Near to 1, too, it is one number for all tensors and no other base.
+    const near = await verdict(sentiment, addTimes(1.05));
+    expect(near.reasons).toMatchObject([{ code: "SCALE_WRONG", value: expect.closeTo(1.05, 2) }]);
   });
 
   it("is told of one tensor alone", async () => {

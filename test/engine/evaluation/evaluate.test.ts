@@ -154,6 +154,7 @@ describe("evaluations of the demo family", () => {
     const report = await evaluated({ ...demo("sentiment"), merged, prompts: await none() });
     expect(report.verdict).toBe("FAILED");
     expect(report.reasons[0]).toMatchObject({ code: "NOT_FINITE", subject: tensor });
+    expect(report.reasons.map(({ code }) => code)).not.toContain("CHECK_FAILED");
     expect(report.logits!.nonFiniteLogits).toBeGreaterThan(0);
     expect(report.logits!.firstApart).toMatchObject({ layer, why: expect.stringContaining("NaN") });
     expect(report.logits!.layers.at(-1)!.relativeError).toBeNull();

@@ -133,6 +133,28 @@ describe("a good merge has no reasons", () => {
     expect(await shifted(3)).toEqual(["TENSOR_DIFFERS"]);
   });
 
+  it("of a slight rotation in canonical steps, whose factors bfloat16 changes by more than the weights", async () => {
+    const folder = join(FIXTURES, "merge/road-1");
+    const { base } = JSON.parse(await readFile(join(folder, "case.json"), "utf8"));
+    const adapter = join(temporary, "slight");
+    await cp(join(folder, "adapter"), adapter, { recursive: true });
+    const file = join(adapter, "adapter_model.safetensors");
+    const tensors = await readTensors(file);
+    for (const [name, { shape }] of tensors) {
+      const count = shape.reduce((product, size) => product * size, 1);
+      const value = name.endsWith("road_theta") ? 0 : 1.0045;
+      tensors.set(name, storedAs("F32", shape, new Float64Array(count).fill(value)));
+    }
+    await writeTensors(file, tensors);
+    const merged = join(temporary, "slight-merged");
+    const request = { base: join(folder, base), adapter, choices: { weights: [1], tokenizer: null } };
+    const planned = await finish(planLocal(request, OPTIONS));
+    await finish(runMerge(await localMergeInput(request, planned, merged), OPTIONS));
+    const outcome = await weigh(request, merged);
+    expect(Math.abs(outcome.weights!.projection! - 1)).toBeGreaterThan(0.1);
+    expect(codesOf(outcome)).toEqual([]);
+  });
+
   it("as PEFT wrote it into the demonstration's base", async () => {
     const inputs = { base: BASE, adapter: join(FIXTURES, "demo/adapters/sentiment") };
     const outcome = await weigh(inputs, join(FIXTURES, "demo/expected/sentiment"));
