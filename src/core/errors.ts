@@ -43,13 +43,21 @@ export class AppError extends Error {
   }
 }
 
-/** Builds the error for a refusal that has one or more reasons; all of them are in the message, in order. */
+/** Reasons in one message; a wrong base has one for each of its hundreds of tensors, which say the same. */
+const MOST_IN_MESSAGE = 8;
+
+/** Builds the error for a refusal that has one or more reasons: the first ones are in the message, all in `reasons`. */
 export function refusal(what: string, reasons: readonly Finding[]): AppError {
   const [first] = reasons;
   if (!first) throw new Error("a refusal needs at least one reason");
   const text =
     reasons.length === 1
       ? first.message
-      : reasons.map((reason, i) => `(${i + 1}) ${reason.code}: ${reason.message}`).join(" ");
-  return new AppError(first.code, `${what}: ${text}`, { reasons });
+      : reasons
+          .slice(0, MOST_IN_MESSAGE)
+          .map((reason, i) => `(${i + 1}) ${reason.code}: ${reason.message}`)
+          .join(" ");
+  const more = reasons.length - MOST_IN_MESSAGE;
+  const rest = more > 0 ? ` And ${more} more reason${more === 1 ? "" : "s"}.` : "";
+  return new AppError(first.code, `${what}: ${text}${rest}`, { reasons });
 }
