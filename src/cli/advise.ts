@@ -3,7 +3,7 @@ import type { DeviceName } from "../core/devices.ts";
 import type { ServingAdvice } from "../core/evaluation/advice.ts";
 import { DEFAULT_GATE } from "../core/evaluation/gates.ts";
 import { parseTexts } from "../core/evaluation/texts.ts";
-import { figure, metricText } from "../core/evaluation/wording.ts";
+import { counted, figure, metricText } from "../core/evaluation/wording.ts";
 import { adviseServing } from "../engine/evaluation/advice.ts";
 import { locateMerged, locateReference, readGate } from "../engine/evaluation/local.ts";
 import { recordedChoices } from "../engine/local.ts";
@@ -56,15 +56,19 @@ export async function run({ values, engine, watch }: CommandContext): Promise<Ou
 /** An advice for a terminal: a table of both choices, then what follows from it. */
 export function adviceLines(advice: ServingAdvice): string[] {
   const { recommendation, reasons, breakEven, commands, planned } = advice;
-  const from = (n: number | null) => (n === null ? "never" : `from ${n} adapters on`);
+  const from = (n: number | null) => (n === null ? "never" : `from ${counted(n, "adapter")} on`);
   return [
     ...table([["", "separate", "merged"], ...rows(advice)]),
-    `separate takes less disk ${from(breakEven.disk)}, less memory ${from(breakEven.memory)}; ${planned} will be served`,
+    ...(advice.disk.merged === null
+      ? []
+      : [
+          `separate takes less disk ${from(breakEven.disk)}, less memory ${from(breakEven.memory)}; ${planned} will be served`,
+        ]),
     "",
     `${recommendation === "MERGE" ? "merge it" : "keep it separate"}:`,
     ...reasons.map(({ favours, message }) => `  ${SIGNS[favours ?? "NONE"]} ${message}`),
     "",
-    `merged:   ${commands.merged}`,
+    `merged:   ${commands.merged}${advice.mergedExists ? "" : "  # once it is merged: --out merged"}`,
     `separate: ${commands.separate ?? "vLLM would not serve it beside its base"}`,
   ];
 }
@@ -75,7 +79,7 @@ function rows({ disk, memory, times, parity, mergedExists }: ServingAdvice): str
   const planned = mergedExists ? "" : " (planned)";
   const size = ({ base, adapter, merged }: ServingAdvice["disk"]) => [
     `${bytes(base)} + ${bytes(adapter)} an adapter`,
-    `${bytes(merged)} each${planned}`,
+    merged === null ? "not known" : `${bytes(merged)} each${planned}`,
   ];
   const time = (name: string, key: keyof NonNullable<typeof times>["merged"]) =>
     times === null ? [] : [[name, ms(times.separate[key]), ms(times.merged[key])]];

@@ -29,15 +29,22 @@ interface SizesShape {
 export const ServingSizes = builder.objectRef<SizesShape>("ServingSizes").implement({
   description: "Bytes of both ways of serving.",
   fields: (t) => {
-    const bytes = (name: keyof SizesShape["sizes"], description: string) =>
+    const bytes = (name: "base" | "adapter", description: string) =>
       t.field({ type: "BigInt", description, resolve: ({ sizes }) => BigInt(sizes[name]) });
     return {
       base: bytes("base", "Of the base: separate serving has it once."),
       adapter: bytes("adapter", "Of the adapters together: what each further task adds."),
-      merged: bytes("merged", "Of the merged checkpoint: merged serving has one for each task."),
+      merged: t.field({
+        type: "BigInt",
+        nullable: true,
+        description:
+          "Of the merged checkpoint: merged serving has one for each task. Null where no merge can be planned, such as into a quantised base.",
+        resolve: ({ sizes }) => (sizes.merged === null ? null : BigInt(sizes.merged)),
+      }),
       breakEven: t.exposeInt("breakEven", {
         nullable: true,
-        description: "Number of adapters from which separate serving takes less; null: it never does.",
+        description:
+          "Number of adapters from which separate serving takes less; null: it never does, or no merge can be planned.",
       }),
     };
   },

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseAdvice } from "../../src/core/evaluation/advice.ts";
 import { cli, DEMO } from "../support/cli.ts";
+import { readTensors, writeTensors } from "../support/tensor-files.ts";
 
 const BASE = join(DEMO, "base");
 const ADAPTER = join(DEMO, "adapters/sentiment");
@@ -97,6 +98,36 @@ describe("advise", () => {
       times: null,
     });
     expect(advice.reasons[0].code).toBe("QUANTISED_BASE");
+  });
+
+  it("says nothing of sizes that no merge can have: into a base whose tensors are stored in 4 bits", async () => {
+    const base = join(folder, "packed");
+    await cp(BASE, base, { recursive: true });
+    const config = JSON.parse(await readFile(join(base, "config.json"), "utf8"));
+    const quantization_config = { quant_method: "bitsandbytes", load_in_4bit: true };
+    await writeFile(join(base, "config.json"), JSON.stringify({ ...config, quantization_config }));
+    const path = join(base, "model.safetensors");
+    const tensors = await readTensors(path);
+    for (const [name, { bytes }] of tensors) {
+      if (!name.endsWith("proj.weight")) continue;
+      const packed = bytes.subarray(0, bytes.byteLength / 4);
+      tensors.set(name, { dtype: "U8", shape: [packed.byteLength, 1], bytes: packed });
+    }
+    await writeTensors(path, tensors);
+    const args = ["--base", base, "--adapter", ADAPTER, "--adapters", "4"];
+    const { code, advice } = await advise(...args);
+    expect(code).toBe(0);
+    expect(parseAdvice(advice)).toMatchObject({
+      recommendation: "SEPARATE",
+      disk: { merged: null },
+      memory: { merged: null },
+      breakEven: { disk: null, memory: null },
+      parity: null,
+    });
+    const { stdout } = await cli("advise", ...args);
+    expect(stdout).toContain("keep it separate:");
+    expect(stdout).toMatch(/on disk .* not known/);
+    expect(stdout).not.toContain("separate takes less");
   });
 
   it("merges what vLLM does not serve beside a base; without a tokenizer the answers stay open", async () => {

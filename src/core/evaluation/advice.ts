@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { AppError } from "../errors.ts";
 import { metric, type Verdict } from "./report.ts";
-import { figure, percent } from "./wording.ts";
+import { counted, figure, percent } from "./wording.ts";
 
 /*
  * Merged or separate? What was measured of one model and its adapters on one machine, and what follows from it. One JSON
@@ -32,12 +32,12 @@ export const servingAdviceSchema = z.strictObject({
   labels: z.strictObject({ base: z.string(), sources: z.array(z.string()), merged: z.string().nullable() }),
   planned: count.describe("Adapters of this base that will be served."),
   disk: z
-    .strictObject({ base: count, adapter: count, merged: count })
+    .strictObject({ base: count, adapter: count, merged: count.nullable() })
     .describe(
-      "Bytes of all files; of the adapters together. Of a merge that was not written: as it is planned.",
+      "Bytes of all files; of the adapters together. Of a merge that was not written: as it is planned; null where none can be.",
     ),
   memory: z
-    .strictObject({ base: count, adapter: count, merged: count })
+    .strictObject({ base: count, adapter: count, merged: count.nullable() })
     .describe("Bytes of the tensors as they are stored, which a server keeps."),
   mergedExists: z.boolean().describe("The merged checkpoint was there; else its sizes are planned."),
   times: z
@@ -90,7 +90,9 @@ export const servingAdviceSchema = z.strictObject({
   obstacles: z.array(z.string()).describe("Why vLLM would not serve these adapters beside the base."),
   breakEven: z
     .strictObject({ disk: count.nullable(), memory: count.nullable() })
-    .describe("Number of adapters from which separate serving takes less; null: it never does."),
+    .describe(
+      "Number of adapters from which separate serving takes less; null: it never does, or no merge can be planned.",
+    ),
   perTokenCost: z
     .number()
     .nullable()
@@ -123,12 +125,12 @@ export function parseAdvice(value: unknown): ServingAdvice {
 interface Sizes {
   readonly base: number;
   readonly adapter: number;
-  readonly merged: number;
+  readonly merged: number | null;
 }
 
-/** The smallest n with base + n·adapter < n·merged; null where no n has it. */
+/** The smallest n with base + n·adapter < n·merged; null where no n has it, or no merge can be planned. */
 export function breakEven({ base, adapter, merged }: Sizes): number | null {
-  return merged <= adapter ? null : Math.floor(base / (merged - adapter)) + 1;
+  return merged === null || merged <= adapter ? null : Math.floor(base / (merged - adapter)) + 1;
 }
 
 /** How much longer a token takes with the adapter beside the base; null where that was not timed. */
@@ -202,7 +204,7 @@ function parityReasons({ parity, paritySkipped }: ServingFacts): AdviceReason[] 
   const says: Readonly<Record<Verdict, string>> = {
     PASSED: `The merged model answers as base and adapter do: PASSED under the gate ${gate}${numbers}.`,
     FAILED: `The merged model is not what base and adapter are: FAILED under the gate ${gate}${numbers}: ${codes.join(", ")}.`,
-    INCONCLUSIVE: `Whether the merged model answers alike is open: INCONCLUSIVE under the gate ${gate}${numbers}: ${codes.join(", ")}. Evaluate it with more texts before it goes out.`,
+    INCONCLUSIVE: `Whether the merged model answers alike is open: INCONCLUSIVE under the gate ${gate}${numbers}: ${codes.join(", ")}. ${codes.includes("LEVEL_NOT_MEASURED") ? "The models could not be run here: compare their answers with another tool" : "Evaluate it with more texts"} before it goes out.`,
   };
   return [{ ...PARITY[verdict], message: says[verdict] }];
 }
@@ -240,11 +242,15 @@ function servableReasons({ obstacles, labels }: ServingFacts): AdviceReason[] {
   return found;
 }
 
-function taskReason({ planned }: ServingFacts, even: ServingAdvice["breakEven"]): AdviceReason {
+function taskReason({ planned, disk, memory }: ServingFacts, even: ServingAdvice["breakEven"]): AdviceReason {
   if (planned <= 1) {
     const message =
       "One task is served: merged, the model is one standard checkpoint that any server opens, without a cost for each token.";
     return { code: "SINGLE_TASK", favours: "MERGE", message };
+  }
+  if (disk.merged === null || memory.merged === null) {
+    const message = `${planned} adapters of this base are served: how much merged models would take is not known, as no merge into this base can be planned.`;
+    return { code: "SEVERAL_TASKS", favours: null, message };
   }
   const from = even.memory === null || even.disk === null ? null : Math.max(even.memory, even.disk);
   if (from !== null && planned >= from) {
@@ -281,9 +287,11 @@ function costReasons({ times, timesSkipped }: ServingFacts, cost: number | null)
     const message = `Nothing was timed: ${timesSkipped ?? "a token took no time."}`;
     return [{ code: "NOT_TIMED", favours: null, message }];
   }
-  const { separate, merged, processor } = times;
+  const { separate, merged, processor, provider, threads } = times;
   const [slow, fast] = [separate, merged].map(({ perToken }) => figure(Number(perToken.toPrecision(3))));
-  const numbers = `${slow} ms a token instead of ${fast} ms on ${processor}`;
+  // Whoever serves on another engine should know that these are not its times.
+  const where = `${processor}, ${counted(threads, "thread")}, in float32 by ${provider}; a server's own will differ`;
+  const numbers = `${slow} ms a token instead of ${fast} ms (measured on ${where})`;
   if (cost <= NOISE) {
     const message = `Beside the base the adapter costs no time that can be told here: ${numbers}.`;
     return [{ code: "TOKEN_COST", favours: null, message }];

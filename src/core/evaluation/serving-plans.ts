@@ -22,8 +22,9 @@ export function servingPlans({ base, sources, choices }: ServedModels): MergePla
   );
 }
 
-/** A merge that only a quantised base stands against: what is left to say does not need one. */
-const QUANTISED = new Set(["QUANTISED_BASE"]);
+/** A merge that only a quantised base stands against, with the types of its tensors: what is left to say needs none. */
+const QUANTISED = "QUANTISED_BASE";
+const OF_QUANTISED = new Set([QUANTISED, "UNSUPPORTED_BASE_DTYPE"]);
 
 /**
  * Refuses adapters that do not belong to their base.
@@ -32,6 +33,8 @@ const QUANTISED = new Set(["QUANTISED_BASE"]);
  */
 export function requireServable(plans: readonly MergePlan[]): Finding | null {
   const refusals = plans.flatMap((plan) => plan.refusals);
-  if (refusals.some(({ code }) => !QUANTISED.has(code))) throw refusal("this merge is refused", refusals);
-  return refusals[0] ?? null;
+  if (refusals.length === 0) return null;
+  const quantised = refusals.find(({ code }) => code === QUANTISED);
+  if (quantised && refusals.every(({ code }) => OF_QUANTISED.has(code))) return quantised;
+  throw refusal("this merge is refused", refusals);
 }

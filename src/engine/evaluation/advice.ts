@@ -75,7 +75,7 @@ export async function* adviseServing(
   const facts: ServingFacts = {
     labels: { base: inputs.labels.base, sources: [...inputs.labels.sources], merged: inputs.labels.merged },
     planned: inputs.planned,
-    ...sizesOf(inputs, plans),
+    ...sizesOf(inputs, refused ? null : plans),
     ...timed,
     ...parityFacts(parity.report, parity.skipped),
     quantisation: { base: quantMethod, training: training?.message ?? null },
@@ -84,14 +84,17 @@ export async function* adviseServing(
   return adviseOn(facts);
 }
 
-/** Of a merge that was not written the plan knows the sizes; of several adapters together: as large as the largest. */
+/**
+ * Of a merge that was not written the plan knows the sizes; of several adapters together: as large as the largest.
+ * @param plans null where they are refused, and know nothing of what a merge would take
+ */
 function sizesOf(
   { base, sources, merged }: ServingInputs,
-  plans: readonly MergePlan[],
+  plans: readonly MergePlan[] | null,
 ): Pick<ServingFacts, "disk" | "memory" | "mergedExists"> {
   const sum = (some: readonly Located[], of: (facts: CheckpointFacts) => number) =>
     some.reduce((total, { facts }) => total + of(facts), 0);
-  const planned = (of: (plan: MergePlan) => number) => Math.max(...plans.map(of));
+  const planned = (of: (plan: MergePlan) => number) => plans && Math.max(...plans.map(of));
   return {
     disk: {
       base: diskBytes(base.facts),

@@ -42,6 +42,16 @@ describe("an advice", () => {
     expect(parseAdvice(JSON.parse(JSON.stringify(advice)))).toEqual(advice);
   });
 
+  it("sends nobody for more texts where the models could not be run", () => {
+    const open = (codes: string[]) =>
+      adviceOn({ parity: { ...PASSED, verdict: "INCONCLUSIVE", codes } }).reasons.find(
+        ({ code }) => code === "PARITY_OPEN",
+      )!.message;
+    expect(open(["TOO_FEW_DOCUMENTS"])).toContain("Evaluate it with more texts before it goes out.");
+    expect(open(["LEVEL_NOT_MEASURED"])).toContain("compare their answers with another tool");
+    expect(open(["LEVEL_NOT_MEASURED"])).not.toContain("more texts");
+  });
+
   it("keeps several tasks beside one base, from the number on at which that takes less", () => {
     expect(decision({ planned: 2 })).toEqual(["SEPARATE", "SEVERAL_TASKS"]);
     const heavy = { base: 16e9, adapter: 12e9, merged: 16e9 };
