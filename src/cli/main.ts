@@ -127,7 +127,9 @@ function report(error: unknown, json: boolean): number {
 
 // `graftwork inspect … | head` closes the pipe early; that is not an error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  if (error.code === "EPIPE") return;
+  complain("OUTPUT_FAILED", `what was found could not be written to stdout (${error.message}).`);
+  process.exit(1);
 });
 
 process.exitCode = await main(process.argv.slice(2));

@@ -72,7 +72,7 @@ export function requireTokenizerJson(paths: TokenizerPaths): string {
   if (slow === undefined) {
     throw new AppError(
       "TOKENIZER_MISSING",
-      "neither the base nor the adapter ships a tokenizer: copy tokenizer.json and tokenizer_config.json into the base's folder, or give token ids.",
+      "neither the base nor the adapter ships a tokenizer: copy tokenizer.json and tokenizer_config.json into the base's folder. Without one only `graftwork logits` runs, on token ids.",
     );
   }
   throw new AppError(
