@@ -34,10 +34,15 @@ export function parseModelName(text: string, field = "name"): ModelName {
   return { namespace, name };
 }
 
+/** A wrong name can be a whole file: a message shows how it begins. */
+function shortened(text: string): string {
+  return text.length <= 120 ? text : `${text.slice(0, 120)}…`;
+}
+
 function bad(text: string, field: string): AppError {
   return new AppError(
     "BAD_REF",
-    `"${text}" is not a model name: write owner/name, each of letters, digits, "-", "_" and ".", at most 96, ` +
+    `"${shortened(text)}" is not a model name: write owner/name, each of letters, digits, "-", "_" and ".", at most 96, ` +
       `not ending in "." or "-", without ".." or "--".`,
     { field },
   );
@@ -51,14 +56,16 @@ export function parseVersionRef(text: string, field = "ref"): VersionRef {
   const after = text.slice(cut + 1);
   if (isDigest(after)) return { model, at: { by: "digest", digest: after } };
   if (model === null) {
-    throw new AppError("BAD_REF", `"${text}" names no model: only @sha256:… may stand alone.`, { field });
+    throw new AppError("BAD_REF", `"${shortened(text)}" names no model: only @sha256:… may stand alone.`, {
+      field,
+    });
   }
   if (NUMBER.test(after)) return { model, at: { by: "number", number: Number(after) } };
   if (RELEASE.test(after)) return { model, at: { by: "release", release: after } };
   if (isAlias(after)) return { model, at: { by: "alias", alias: after } };
   throw new AppError(
     "BAD_REF",
-    `"@${after}" is not a version: write a number (@7), a release (@v1.2.0), an alias (@champion) or @sha256:….`,
+    `"@${shortened(after)}" is not a version: write a number (@7), a release (@v1.2.0), an alias (@champion) or @sha256:….`,
     { field },
   );
 }
@@ -79,7 +86,7 @@ export function parseGateRef(text: string, field = "gate"): GateRef {
   if (version === 0 || rest.length > 0 || (!named.includes("/") && !PART.test(named))) {
     throw new AppError(
       "BAD_REF",
-      `"${text}" is not a gate: write owner/name or the name of a built-in one, with a version if not the newest: default@1.`,
+      `"${shortened(text)}" is not a gate: write owner/name or the name of a built-in one, with a version if not the newest: default@1.`,
       { field },
     );
   }

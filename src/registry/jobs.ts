@@ -55,8 +55,25 @@ export function isStorable(text: string): boolean {
   return !text.includes("\0") && text.isWellFormed();
 }
 
+/** @throws BAD_INPUT for half of a surrogate pair anywhere in the input: it has no bytes to digest */
 function inputDigestOf({ kind, asked }: JobRequest): string {
-  return digestJson({ kind, asked });
+  const broken = brokenText(asked, []);
+  if (broken === null) return digestJson({ kind, asked });
+  throw new AppError(
+    "BAD_INPUT",
+    `${broken.join(".")} holds half of a surrogate pair, which has no bytes in UTF-8. Repair the text.`,
+  );
+}
+
+/** Where a text stands that is not well-formed; null where all are. */
+function brokenText(value: unknown, at: readonly string[]): readonly string[] | null {
+  if (typeof value === "string") return value.isWellFormed() ? null : at;
+  if (typeof value !== "object" || value === null) return null;
+  for (const [key, part] of Object.entries(value)) {
+    const found = brokenText(part, [...at, key.toWellFormed()]);
+    if (found !== null) return found;
+  }
+  return null;
 }
 
 /**

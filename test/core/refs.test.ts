@@ -44,6 +44,10 @@ describe("a reference", () => {
     expect(() => parseVersionRef(text)).toThrow(expect.objectContaining({ code: "BAD_REF" }));
   });
 
+  it("shows how a long text begins, not all of it", () => {
+    expect(() => parseVersionRef("x".repeat(5000))).toThrow(/^"x{120}…" is not a model name/);
+  });
+
   it("keeps aliases apart from numbers, releases and digests", () => {
     expect(["champion", "prod-eu", "v-next"].every(isAlias)).toBe(true);
     expect(["7", "v1", "v1.2.0", "sha256", "Prod", "a_b", ""].some(isAlias)).toBe(false);

@@ -124,6 +124,11 @@ describe("evaluationStart", () => {
       expect(data.evaluationStart).toMatchObject({ evaluation: null, job: null });
       expect(data.evaluationStart.userErrors).toMatchObject([{ code, field: ["input", ...field] }]);
     }
+    const broken = await api.ask(ada, START, { input: input({ prompts: ["fine", "\ud800"] }) });
+    expect(broken.errors).toEqual([]);
+    expect(broken.data.evaluationStart.userErrors).toMatchObject([
+      { code: "BAD_INPUT", message: expect.stringContaining("prompts.1 holds half of a surrogate pair") },
+    ]);
     const stopped = await api.ask(bob, START, { input: input() });
     expect(stopped.data.evaluationStart.userErrors).toMatchObject([
       { __typename: "NotFound", field: ["input", "candidate", "version"] },

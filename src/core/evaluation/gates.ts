@@ -76,6 +76,16 @@ const thresholdsInput = z
   })
   .default(NONE);
 
+/** A text that JSON, Postgres and UTF-8 take as it is. */
+const text = (most: number, message: string) =>
+  z
+    .string("must be a text")
+    .max(most, message)
+    .refine(
+      (value) => !value.includes("\0") && value.isWellFormed(),
+      "must hold no NUL and no half of a surrogate pair",
+    );
+
 const LEVELS = "must be a list of the levels 2, 3 and 4, each at most once";
 
 const gateInput = z.strictObject({
@@ -83,7 +93,7 @@ const gateInput = z.strictObject({
     .string("must be a text")
     .regex(NAME, 'must be "name" or "owner/name", each of at most 96 letters, digits, ".", "_" and "-"'),
   version: z.int("must be a whole number").positive("must be 1 or more").default(1),
-  description: z.string("must be a text").max(2000, "must have at most 2,000 characters").default(""),
+  description: text(2000, "must have at most 2,000 characters").default(""),
   thresholds: z.strictObject(
     { F32: thresholdsInput, F16: thresholdsInput, BF16: thresholdsInput },
     {
@@ -96,11 +106,7 @@ const gateInput = z.strictObject({
     .array(z.union([z.literal(2), z.literal(3), z.literal(4)], LEVELS), LEVELS)
     .refine((levels) => new Set(levels).size === levels.length, LEVELS)
     .optional(),
-  calibration: z
-    .string("must be a text or null")
-    .max(5000, "must have at most 5,000 characters")
-    .nullable()
-    .default(null),
+  calibration: text(5000, "must have at most 5,000 characters").nullable().default(null),
 });
 
 /** What a gate file holds: only name and thresholds are needed. */

@@ -106,6 +106,8 @@ describe("a gate file", () => {
     ["half a document", { ...strict, minimumDocuments: 0.5 }, ["minimumDocuments"]],
     ["a level that does not exist", { ...strict, requires: [5] }, ["requires.0"]],
     ["a level twice", { ...strict, requires: [2, 2] }, ["requires"]],
+    ["NUL in the description", { ...strict, description: "a\0b" }, ["description"]],
+    ["half a surrogate pair", { ...strict, calibration: "\ud800" }, ["calibration"]],
     ["a list", [strict], [undefined]],
     [
       "two faults at once",
