@@ -6,7 +6,8 @@ import type { Device, EvaluationVerdict, ServingAdviceStartInput } from "./types
 export interface ServingSizes {
   readonly base: string;
   readonly adapter: string;
-  readonly merged: string;
+  /** Null where no merge can be planned, such as into a quantised base. */
+  readonly merged: string | null;
   /** Number of adapters from which separate serving takes less; null: it never does. */
   readonly breakEven: number | null;
 }
