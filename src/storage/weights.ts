@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import {
+  ADAPTER_CONFIG_FILE,
   ADAPTER_WEIGHTS_FILE,
   INDEX_FILE,
   indexProblems,
@@ -73,9 +74,12 @@ export async function readAdapterWeights(
   if (gguf) throw foreign("gguf", join(folder, gguf));
   throw new AppError(
     "NO_WEIGHTS",
-    `${folder} has no ${usual}${isMlx ? "" : ` and no ${ADAPTER_PICKLE}`}${others.length > 0 ? `, only ${others.slice(0, 5).join(", ")}` : ""}: finish the download.`,
+    `${folder} has no ${usual}${isMlx ? "" : ` and no ${ADAPTER_PICKLE}`}${others.length > 0 ? `, only ${others.slice(0, 5).join(", ")}` : ""}: ${hasModel(others) ? `remove ${ADAPTER_CONFIG_FILE} where this is a merged model, or ` : ""}finish the download.`,
   );
 }
+
+/** The adapter's config may be all that is left of an adapter in a model's folder. */
+const hasModel = (files: readonly string[]) => files.some((path) => /^model(-.*)?\.safetensors$/.test(path));
 
 const holds = (files: readonly ScannedFile[], path: string) => files.some((file) => file.path === path);
 

@@ -167,6 +167,13 @@ describe("an adapter's weights", () => {
     ],
     ["only GGUF", "adapter.gguf", "GGUF\x03\0\0\0", "FOREIGN_FORMAT", /convert_lora_to_gguf/],
     ["nothing", "README.md", "card", "NO_WEIGHTS", /no adapter_model\.safetensors and no adapter_model\.bin/],
+    [
+      "a merged model's",
+      "model.safetensors",
+      "",
+      "NO_WEIGHTS",
+      /remove adapter_config\.json where this is a merged/,
+    ],
   ] as const)("that are %s are refused", async (_, path, content, code, says) => {
     await putAdapter();
     await rm(join(folder, "adapter_model.safetensors"));

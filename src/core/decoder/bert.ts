@@ -33,7 +33,7 @@ export const bert: Family = {
       direction: "encoder",
       hidden,
       embedding: {
-        tokens: table("word_embeddings", null),
+        tokens: table("word_embeddings", fields.maybeCount("vocab_size", null)),
         positions: { tensor: table("position_embeddings", positions), offset: 0 },
         segments: table("token_type_embeddings", fields.count("type_vocab_size", 2)),
         norm: bertNorm(tensors, `${tensors.prefix}embeddings.LayerNorm`, sizes),

@@ -11,7 +11,8 @@ export function tiedTensors(
   { tensors, task, fields }: Source,
   names: { embedding: string; head: string; hidden: number; tied: boolean },
 ): { embedding: string; head: LinearSpec | null } {
-  const shape = [null, names.hidden];
+  // transformers loads no other number of rows.
+  const shape = [fields.maybeCount("vocab_size", null), names.hidden];
   const wanted = task === "vocabulary";
   const swapped = wanted && names.tied && !tensors.has(names.embedding) && tensors.has(names.head);
   const embedding = tensors.take(swapped ? names.head : names.embedding, shape);

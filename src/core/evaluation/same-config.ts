@@ -23,7 +23,6 @@ const HARMLESS: Readonly<Record<string, string>> = {
   torch_dtype: "the types are those of the tensors",
   dtype: "the types are those of the tensors",
   use_cache: "speed only",
-  architectures: "which class loads it by default",
   auto_map: "which class loads it by default",
   tie_word_embeddings: "checked with the tied weights",
   _attn_implementation: "which kernels run",

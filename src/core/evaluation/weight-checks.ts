@@ -29,7 +29,10 @@ export function weightChecks(input: WeightCheckInput): Check[] {
       0,
       "the merge changes something",
       touched.some((one) => movedOf(one) > 0 || one.nonFinite > 0),
-      told("NO_EFFECT", "ROUNDED_AWAY"),
+      firstOf(
+        told("NO_EFFECT", "ROUNDED_AWAY"),
+        touched.length === 0 ? told("MISSING_TENSOR", "SHAPE_MISMATCH", "DTYPE_MISMATCH") : [],
+      ),
       `${touched.filter((one) => movedOf(one) > 0).length} of ${counted(touched.length, "adapted tensor")} moved`,
     ),
   ];

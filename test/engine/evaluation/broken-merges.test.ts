@@ -348,6 +348,24 @@ describe("another structure", () => {
     expect(reasons[0]!.message).toContain("theta");
   });
 
+  it.each([
+    ["vocab_size", 2000],
+    ["architectures", ["LlamaModel"]],
+    ["num_attention_heads", 3],
+  ])("says another %s, with which it would not load as the same model", async (field, value) => {
+    const { reasons } = await weigh(support.folder, await write(good(), { [field]: value }));
+    expect(reasons).toMatchObject([{ code: "CONFIG_DIFFERS", level: 0 }]);
+    expect(reasons[0]!.message).toContain(field);
+  });
+
+  it("holds nothing that can be compared, and gives one reason for it", async () => {
+    const doubles = new Map([...good()].map(([name, tensor]) => [name, { ...tensor, dtype: "I16" }]));
+    const outcome = await weigh(support.folder, await write(doubles));
+    expect(codesOf(outcome)).toEqual(["DTYPE_MISMATCH"]);
+    const told = outcome.checks.filter(({ passed }) => !passed).map(({ detail }) => detail);
+    expect(told.every((detail) => detail.includes(outcome.reasons[0]!.message))).toBe(true);
+  });
+
   it("stores a tied head that is another matrix, or unties without storing one", async () => {
     const embedding = good().get("model.embed_tokens.weight")!;
     const halved = storedAs(

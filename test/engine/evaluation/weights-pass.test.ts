@@ -256,7 +256,6 @@ describe("a good merge in another form", () => {
       torch_dtype: "bfloat16",
       transformers_version: "4.51.0",
       use_cache: false,
-      architectures: ["LlamaModel"],
     };
     const outcome = await weigh(family.folder, await write(mergeBy(family), older));
     expect(outcome.reasons).toEqual([]);
