@@ -2,9 +2,10 @@ import { describe, expect, it } from "vitest";
 import type { VersionFacts } from "../../web/src/documents.ts";
 import { describeEvent } from "../../web/src/jobs/events.ts";
 import {
+  describeDivergence,
   describeFollowed,
+  describeVerdict,
   evaluationOf,
-  formatDivergence,
   latestVerdict,
   partOf,
 } from "../../web/src/pages/evaluations.ts";
@@ -23,25 +24,32 @@ describe("an evaluation on the page of a version", () => {
       input("ADAPTER", "a/lora@2"),
       input("CANDIDATE", "a/merged@1"),
     );
-    expect(partOf(judged, "a/merged@1")).toBe("judged");
+    expect(partOf(judged, "a/merged@1")).toBe("judged against a/base@1 + a/lora@2");
+    const hidden = row(input("BASE", "a/base@1"), input("ADAPTER", null), input("CANDIDATE", "a/merged@1"));
+    expect(partOf(hidden, "a/merged@1")).toBe("judged against a/base@1 + a version that you may not see");
     expect(partOf(judged, "a/lora@2")).toBe("in a/merged@1");
     const recipe = row(input("BASE", "a/base@1"), input("ADAPTER", "a/lora@2"));
     expect(partOf(recipe, "a/lora@2")).toBe("in the merge that a recipe gives");
   });
 
-  it("writes a divergence with as many digits as it has meaning", () => {
-    expect([0, 1.14e-5, 0.01234, 0.5].map(formatDivergence)).toEqual(["0", "1.1e-5", "0.012", "0.5"]);
+  it("writes a divergence in the digits of its report", () => {
+    const told = (value: number, standardError: number | null, timesFloor: number | null) =>
+      describeDivergence({ meanKld: { value, standardError }, timesFloor });
+    expect(told(1.14e-5, 2.1e-6, 1.23e7)).toBe("1.1e-5 ± 0.2e-5 (1.2e7× the noise floor)");
+    expect(told(1.5461, 0.0641, null)).toBe("1.546 ± 0.06");
+    expect(told(0, null, 0)).toBe("0 (0× the noise floor)");
   });
 
+  const edge = (role: "BASE" | "ADAPTER", ref: string | null, weight: number | null = null) => ({
+    relation: "MERGED_FROM" as const,
+    role,
+    weight,
+    node: ref === null ? null : { ref, location: null },
+  });
+  const version = (...edges: ReturnType<typeof edge>[]) =>
+    ({ ref: "a/merged@1", parents: { edges } }) as unknown as VersionFacts;
+
   it("is offered for what was merged here, if all it was made of may be seen", () => {
-    const edge = (role: "BASE" | "ADAPTER", ref: string | null, weight: number | null = null) => ({
-      relation: "MERGED_FROM" as const,
-      role,
-      weight,
-      node: ref === null ? null : { ref, location: null },
-    });
-    const version = (...edges: ReturnType<typeof edge>[]) =>
-      ({ ref: "a/merged@1", parents: { edges } }) as unknown as VersionFacts;
     expect(evaluationOf(version(edge("BASE", "a/base@1"), edge("ADAPTER", "a/lora@2", 1)))).toEqual({
       reference: { base: { ref: "a/base@1" }, sources: [{ version: { ref: "a/lora@2" }, weight: 1 }] },
       candidate: { version: { ref: "a/merged@1" } },
@@ -75,8 +83,23 @@ describe("an evaluation on the page of a version", () => {
       judged("PASSED", "a/merged@1"),
       judged("FAILED", "a/merged@1"),
     ];
-    expect(latestVerdict(rows, "a/merged@1")?.verdict).toBe("PASSED");
-    expect(latestVerdict(rows, "a/base@1")).toBeNull();
+    expect(latestVerdict(rows, version())?.verdict).toBe("PASSED");
+    expect(latestVerdict(rows, { ...version(), ref: "a/base@1" })).toBeNull();
+  });
+
+  it("does not count against what it was not made from, and says what it rests on", () => {
+    const against = (verdict: "PASSED" | "FAILED", lora: string) => ({
+      ...row(input("BASE", "a/base@1"), input("ADAPTER", lora), input("CANDIDATE", "a/merged@1")),
+      verdict,
+      gate: { ref: "default@1" },
+    });
+    const rows = [against("FAILED", "a/other@1"), against("PASSED", "a/lora@2")];
+    const made = version(edge("BASE", "a/base@1"), edge("ADAPTER", "a/lora@2", 1));
+    expect(latestVerdict(rows, made)?.verdict).toBe("PASSED");
+    expect(latestVerdict(rows, version())?.verdict).toBe("FAILED");
+    expect(describeVerdict(rows[0]!)).toMatch(
+      /Judged against a\/base@1 \+ a\/other@1 under the gate default@1\.$/,
+    );
   });
 });
 

@@ -1,4 +1,5 @@
 import type { EvaluationStartInput, EvaluationVerdict } from "../../../src/client/types.ts";
+import { figure, figureWithError } from "../../../src/core/evaluation/wording.ts";
 import type { JobHead, VersionFacts } from "../documents.ts";
 import type { EvaluationRow } from "../evaluation-documents.ts";
 
@@ -22,14 +23,37 @@ export const VERDICT_SENTENCES: Record<EvaluationVerdict, string> = {
 /** What an evaluation is to a version that is one of its parts, in words. */
 export function partOf(row: EvaluationRow, ref: string): string {
   const part = row.inputs.find(({ version }) => version?.ref === ref)?.role;
-  if (part === "CANDIDATE") return "judged";
+  if (part === "CANDIDATE") return `judged against ${referenceOf(row.inputs)}`;
   const judged = candidateRef(row.inputs);
   return judged === null ? "in the merge that a recipe gives" : `in ${judged}`;
 }
 
-/** The newest verdict on a version, out of rows with the newest first; null where it was not judged yet. */
-export function latestVerdict(rows: readonly (EvaluationRow | null)[], ref: string): EvaluationRow | null {
-  return rows.find((row) => row?.verdict && candidateRef(row.inputs) === ref) ?? null;
+/** The base and adapters that a candidate is compared with, in words. */
+export function referenceOf(inputs: EvaluationRow["inputs"]): string {
+  return inputs
+    .filter(({ role }) => role !== "CANDIDATE")
+    .map(({ version }) => version?.ref ?? "a version that you may not see")
+    .join(" + ");
+}
+
+/**
+ * The newest verdict on a version, out of rows with the newest first; null where it was not judged yet. Where it is
+ * known what the version was merged from, verdicts against anything else say nothing of it.
+ */
+export function latestVerdict(
+  rows: readonly (EvaluationRow | null)[],
+  version: VersionFacts,
+): EvaluationRow | null {
+  const made = evaluationOf(version)?.reference;
+  const meant = made && [made.base, ...made.sources.map((source) => source.version)].map(({ ref }) => ref);
+  const isMeant = ({ inputs }: EvaluationRow) => !meant || referenceOf(inputs) === meant.join(" + ");
+  return rows.find((row) => row?.verdict && candidateRef(row.inputs) === version.ref && isMeant(row)) ?? null;
+}
+
+/** What a verdict rests on: the same version can pass against one adapter and fail against another. */
+export function describeVerdict({ verdict, inputs, gate }: EvaluationRow): string {
+  const sentence = verdict ? `${VERDICT_SENTENCES[verdict]} ` : "";
+  return `${sentence}Judged against ${referenceOf(inputs)} under the gate ${gate.ref}.`;
 }
 
 /** What became of the evaluation that a merge named a gate for; null where it named none. */
@@ -52,11 +76,12 @@ export function describeFollowed(merge: JobHead["merge"]): string | null {
   }[state];
 }
 
-/** `1.1e-5`, `0.012`: a divergence as people write it. */
-export function formatDivergence(value: number): string {
-  return value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 1e5)
-    ? value.toExponential(1)
-    : String(Number(value.toPrecision(2)));
+/** `1.1e-5 ± 0.2e-5 (12× the noise floor)`, in the digits that the report has. */
+export function describeDivergence({ meanKld, timesFloor }: NonNullable<EvaluationRow["logits"]>): string {
+  const mean = figureWithError({ ...meanKld, interval: null });
+  return timesFloor === null
+    ? mean
+    : `${mean} (${figure(Number(timesFloor.toPrecision(2)))}× the noise floor)`;
 }
 
 /** How to judge a merged version by what it was made from; null where that is not known. */

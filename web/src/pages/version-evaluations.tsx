@@ -7,7 +7,7 @@ import { StateChip } from "../ui/badges.tsx";
 import { Link } from "../ui/link.tsx";
 import { Failure, UserErrors } from "../ui/notice.tsx";
 import { Time } from "../ui/time.tsx";
-import { evaluationOf, formatDivergence, partOf, VERDICT_TONES } from "./evaluations.ts";
+import { describeDivergence, evaluationOf, partOf, VERDICT_TONES } from "./evaluations.ts";
 
 /** Whether the version does what base and adapter do: every evaluation that it is part of, the newest first. */
 export function EvaluationsPanel({ version }: { readonly version: VersionFacts }) {
@@ -73,12 +73,9 @@ function Row({ row, versionRef }: { readonly row: EvaluationRow; readonly versio
 }
 
 function Divergence({ logits }: { readonly logits: NonNullable<EvaluationRow["logits"]> }) {
-  const { meanKld, timesFloor } = logits;
   return (
     <span title="Mean KL divergence of the candidate from base and adapter, in nats">
-      , KLD {formatDivergence(meanKld.value)}
-      {meanKld.standardError !== null && ` ± ${formatDivergence(meanKld.standardError)}`}
-      {timesFloor !== null && ` (${formatDivergence(timesFloor)}× the noise floor)`}
+      , KLD {describeDivergence(logits)}
     </span>
   );
 }

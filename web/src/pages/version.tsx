@@ -9,7 +9,7 @@ import { Failure } from "../ui/notice.tsx";
 import { Loading, Page } from "../ui/page.tsx";
 import { useQuery } from "../ui/query.ts";
 import { Time } from "../ui/time.tsx";
-import { latestVerdict, VERDICT_SENTENCES, VERDICT_TONES } from "./evaluations.ts";
+import { describeVerdict, latestVerdict, VERDICT_TONES } from "./evaluations.ts";
 import { MissingPage } from "./missing.tsx";
 import { readVerifyReport } from "./verification.ts";
 import { OverviewPanel } from "./version-overview.tsx";
@@ -73,14 +73,14 @@ function Version({ version, route, reload }: VersionProps) {
 
 function Badges({ version }: { readonly version: VersionFacts }) {
   const verified = readVerifyReport(version.merge?.verification?.report);
-  const judged = latestVerdict(version.evaluations?.nodes ?? [], version.ref);
+  const judged = latestVerdict(version.evaluations?.nodes ?? [], version);
   return (
     <div className="actions">
       <KindBadge kind={version.kind} />
       {version.merge?.verdict && <VerdictChip verdict={version.merge.verdict} />}
       {verified && <VerifiedChip identical={verified.identical} />}
       {judged?.verdict && (
-        <span className={`badge ${VERDICT_TONES[judged.verdict]}`} title={VERDICT_SENTENCES[judged.verdict]}>
+        <span className={`badge ${VERDICT_TONES[judged.verdict]}`} title={describeVerdict(judged)}>
           Evaluation {judged.verdict}
         </span>
       )}
