@@ -97,6 +97,7 @@ function parseLines<Item>(jsonl: string, source: Source, read: (line: JsonObject
     throw bad(`it has ${jsonl.length} characters, the limit is ${TEXT_LIMITS.length}. Take a sample of it.`);
   }
   const items: Item[] = [];
+  const lines = new Map<string, number>();
   // A byte order mark is an editor's, not the text's.
   for (const [index, line] of jsonl
     .replace(/^\uFEFF/, "")
@@ -107,7 +108,9 @@ function parseLines<Item>(jsonl: string, source: Source, read: (line: JsonObject
       throw bad(`line ${index + 1}: more than ${TEXT_LIMITS.documents} ${what}. Take a sample of them.`);
     }
     try {
-      items.push(read(parseLine(line)));
+      const item = read(parseLine(line));
+      requireNew(item, { lines, line: index + 1 });
+      items.push(item);
     } catch (error) {
       if (!(error instanceof LineError)) throw error;
       throw bad(`line ${index + 1}: ${error.message}`);
@@ -115,6 +118,18 @@ function parseLines<Item>(jsonl: string, source: Source, read: (line: JsonObject
   }
   if (items.length === 0) throw bad(`there is no line with a JSON object in it, so there are no ${what}.`);
   return items;
+}
+
+/** Intervals take what is counted for independent: the same text thirty times is one text, not thirty. */
+function requireNew(item: unknown, { lines, line }: { lines: Map<string, number>; line: number }): void {
+  const text = JSON.stringify(item);
+  const earlier = lines.get(text);
+  if (earlier !== undefined) {
+    throw new LineError(
+      `it says the same as line ${earlier}, and would count twice. Leave it out (\`sort -u\` does).`,
+    );
+  }
+  lines.set(text, line);
 }
 
 function parseLine(line: string): JsonObject {

@@ -53,10 +53,8 @@ describe("parseTexts", () => {
   });
 
   it("refuses more documents, longer ones and larger files than an evaluation can run", () => {
-    const line = '{"text":"a"}\n';
-    expect(() => parseTexts("t", line.repeat(TEXT_LIMITS.documents + 1))).toThrow(
-      `line ${TEXT_LIMITS.documents + 1}: more than`,
-    );
+    const many = Array.from({ length: TEXT_LIMITS.documents + 1 }, (_, i) => ({ text: `${i}` }));
+    expect(() => parseTexts("t", lines(...many))).toThrow(`line ${TEXT_LIMITS.documents + 1}: more than`);
     const long = "x".repeat(TEXT_LIMITS.documentLength + 1);
     expect(() => parseTexts("t", lines({ text: long }))).toThrow("line 1: text has 2000001 characters");
     expect(() => parseTexts("t", " ".repeat(TEXT_LIMITS.length + 1))).toThrow("the limit is 32000000");
@@ -65,11 +63,26 @@ describe("parseTexts", () => {
   });
 });
 
+describe("what stands twice", () => {
+  it("is refused by both lines in texts, tasks and prompts: it would count as two that are independent", () => {
+    const says = "line 3: it says the same as line 1, and would count twice";
+    const texts = '{"text":"a b"}\n{"text":"c"}\n{ "text": "a\\u0020b" }\n';
+    expect(() => parseTexts("t", texts)).toThrow(`t: ${says}`);
+    const task = { prompt: "a", expected: "b" };
+    expect(() => parseTasks("t", lines(task, { ...task, expected: "c" }, task))).toThrow(`t: ${says}`);
+    expect(() => parsePrompts("t", lines({ prompt: "a" }, { prompt: "b" }, { prompt: "a" }))).toThrow(says);
+  });
+});
+
 describe("parsePrompts", () => {
   it.each([
     ["a NUL", lines({ prompt: "a" }, { prompt: "x\0y" }), "line 2: prompt holds NUL"],
     ["20,001 characters", lines({ prompt: "x".repeat(20_001) }), "line 1: prompt has 20001 characters"],
-    ["201 prompts", '{"prompt":"a"}\n'.repeat(201), "it has 201 prompts, the limit is 200"],
+    [
+      "201 prompts",
+      lines(...Array.from({ length: 201 }, (_, i) => ({ prompt: `${i}` }))),
+      "it has 201 prompts, the limit is 200",
+    ],
   ])("refuses %s, by its line", (_, jsonl, why) => {
     expect(() => parsePrompts("p.jsonl", jsonl)).toThrow(`p.jsonl: ${why}`);
   });
