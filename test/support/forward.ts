@@ -1,6 +1,5 @@
-import { digestCheckpoint } from "../../src/engine/digest.ts";
+import { digestCheckpoint, finish } from "../../src/engine/digest.ts";
 import { alignSides, type NamedSide } from "../../src/engine/evaluation/pair.ts";
-import { checkpointSide } from "../../src/engine/evaluation/sides.ts";
 import type { Located } from "../../src/engine/events.ts";
 import { type OpenForward, openForward } from "../../src/engine/forward/session.ts";
 import { readModelFolder } from "../../src/storage/model-folder.ts";
@@ -15,19 +14,7 @@ export async function digested(located: Located): Promise<Located> {
   return { ...located, facts: await finish(digestCheckpoint(located, { threads: 1 })) };
 }
 
-/** What an engine's generator returns. */
-export async function finish<T>(work: AsyncGenerator<unknown, T>): Promise<T> {
-  let step = await work.next();
-  while (!step.done) step = await work.next();
-  return step.value;
-}
-
 /** Opens sides in this process, as their own process does. */
 export async function openSides(sides: readonly NamedSide[], cacheBytes = 0): Promise<OpenForward> {
   return await openForward({ ...alignSides(sides), device: "onnx-cpu", threads: 2, cacheBytes });
-}
-
-/** A folder's own tensors as a side. */
-export function storedSide(located: Located): NamedSide {
-  return checkpointSide(located, "base");
 }

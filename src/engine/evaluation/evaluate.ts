@@ -9,11 +9,11 @@ import { parseReport } from "../../core/evaluation/schema.ts";
 import type { TaskSet, TextSet } from "../../core/evaluation/texts.ts";
 import { judge, type Unjudged } from "../../core/evaluation/verdict.ts";
 import type { MergeChoices } from "../../core/recipe.ts";
-import { requireDevice } from "../devices.ts";
 import type { EngineEvent, EngineOptions, Located } from "../events.ts";
 import type { Side } from "../forward/side.ts";
 import { environmentOf } from "./environment.ts";
 import { logitsLevel } from "./logits-level.ts";
+import { forwardDevice } from "./model-sides.ts";
 import { type AlignedSides, alignSides, sideBeside } from "./pair.ts";
 import { type PreparedTexts, prepareTexts } from "./prepared-texts.ts";
 import { candidateSide, checkpointSide, type ReferenceSide, referenceSide } from "./sides.ts";
@@ -52,8 +52,7 @@ export async function* evaluate(
   options: EngineOptions,
 ): AsyncGenerator<EngineEvent, EvaluationReport> {
   const { base, sources, choices, gate } = inputs;
-  const device = onnxDevice(inputs.options.device);
-  if (device !== "onnx-cpu") await requireDevice(device);
+  const device = await forwardDevice(inputs.options.device);
   const clock = new Clock();
   const reference = referenceSide({ base, sources, choices, labels: inputs.labels });
   const weighed = yield* clock.time("weights", weigh(inputs, reference, options));
@@ -89,8 +88,6 @@ export async function* evaluate(
   };
   return parseReport({ ...report, ...judge(report, reasons) });
 }
-
-const onnxDevice = (device: DeviceName): OnnxDevice => (device === "cpu" ? "onnx-cpu" : device);
 
 function weigh(
   { base, sources, candidate }: EvaluationInputs,

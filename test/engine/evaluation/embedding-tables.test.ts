@@ -2,9 +2,10 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { finish } from "../../../src/engine/digest.ts";
 import { recipeSide, referenceSide } from "../../../src/engine/evaluation/sides.ts";
 import { planLocal } from "../../../src/engine/local.ts";
-import { finish } from "../../support/forward.ts";
+
 import { logitsOf } from "../../support/logits-of-side.ts";
 import { relativeDifference } from "../../support/merge-cases.ts";
 import { safetensorsFile } from "../../support/safetensors.ts";

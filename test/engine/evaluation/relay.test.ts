@@ -2,11 +2,12 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { alignSides } from "../../../src/engine/evaluation/pair.ts";
 import { relayed } from "../../../src/engine/evaluation/relay.ts";
-import { locate, storedSide } from "../../support/forward.ts";
+import { checkpointSide } from "../../../src/engine/evaluation/sides.ts";
+import { locate } from "../../support/forward.ts";
 
 const located = await locate(join(import.meta.dirname, "../../fixtures/models/llama-fp32"));
 const setup = {
-  ...alignSides([storedSide(located)]),
+  ...alignSides([checkpointSide(located)]),
   device: "onnx-cpu",
   threads: 1,
   cacheBytes: 0,

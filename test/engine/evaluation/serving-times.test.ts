@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { finish } from "../../../src/engine/digest.ts";
 import { locateReference } from "../../../src/engine/evaluation/local.ts";
 import { type TimesRequest, timeServing } from "../../../src/engine/evaluation/serving-times.ts";
-import { finish } from "../../support/forward.ts";
 
 const DEMO = join(import.meta.dirname, "../../fixtures/demo");
 const OPTIONS = { threads: 1 };

@@ -21,7 +21,7 @@ describe("a forward pass on WebGPU", () => {
     "gives the logits of transformers: %s",
     async (name) => {
       const base = checkpointSide(await locate(resolve(FIXTURES, "models", `${name}-fp32`)));
-      const tensors = loadTensors(resolve(FIXTURES, "forward", name, "logits.safetensors"));
+      const tensors = await loadTensors(resolve(FIXTURES, "forward", name, "logits.safetensors"));
       const setup = { ...alignSides([base]), device: "webgpu" as const, threads: 2, cacheBytes: 0 };
       const sequences = [tensors.get("seq.0.input_ids")!.data as Int32Array];
       const found: number[] = [];

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { finish } from "../../../src/engine/digest.ts";
 import { alignSides, floorOf, type NamedSide } from "../../../src/engine/evaluation/pair.ts";
 import { checkpointSide } from "../../../src/engine/evaluation/sides.ts";
 import { Batch } from "../../../src/engine/forward/batch.ts";
@@ -8,7 +9,7 @@ import { type CompareRequest, compareSides } from "../../../src/engine/forward/c
 import { runForward } from "../../../src/engine/forward/pool.ts";
 import { rawNumbers } from "../../../src/engine/forward/raw.ts";
 import type { TokenSequence } from "../../../src/engine/forward/sequences.ts";
-import { finish, locate, openSides } from "../../support/forward.ts";
+import { locate, openSides } from "../../support/forward.ts";
 
 const MODELS = resolve(import.meta.dirname, "../../fixtures/models");
 const model = async (name: string) => checkpointSide(await locate(resolve(MODELS, name)));

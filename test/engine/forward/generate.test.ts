@@ -1,12 +1,13 @@
 import { resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { checkpointSide } from "../../../src/engine/evaluation/sides.ts";
 import { generate } from "../../../src/engine/forward/generate.ts";
-import { locate, openSides, storedSide } from "../../support/forward.ts";
+import { locate, openSides } from "../../support/forward.ts";
 
 const MODELS = resolve(import.meta.dirname, "../../fixtures/models");
 /** GPT-2 has a table of 64 positions. */
 const POSITIONS = 64;
-const side = async (name: string) => storedSide(await locate(resolve(MODELS, name)));
+const side = async (name: string) => checkpointSide(await locate(resolve(MODELS, name)));
 const ids = (length: number, step = 7) => Int32Array.from({ length }, (_, i) => (i * step + 3) % 128);
 
 async function continued(prompts: readonly Int32Array[], maxNewTokens: number, ends: readonly number[] = []) {

@@ -117,7 +117,7 @@ describe("a forward pass", () => {
     async (name) => {
       const folder = join(FORWARD, name);
       const { base: path } = JSON.parse(readFileSync(join(folder, "case.json"), "utf8")) as { base: string };
-      const tensors = loadTensors(join(folder, "logits.safetensors"));
+      const tensors = await loadTensors(join(folder, "logits.safetensors"));
       const base = await locate(join(folder, path));
       const adapter = { ...(await digested(await locate(join(folder, "adapter")))), weight: 1 };
       const inputs = { base, sources: [adapter], choices: { weights: [1], tokenizer: null } };
@@ -148,7 +148,7 @@ describe("a forward pass", () => {
     const folder = join(FORWARD, "llama-rope-yarn");
     const base = await locate(resolve(folder, "../../models/llama-rope-yarn-fp32"));
     const config = JSON.parse(readFileSync(join(folder, "config_legacy.json"), "utf8"));
-    const tensors = loadTensors(join(folder, "logits.safetensors"));
+    const tensors = await loadTensors(join(folder, "logits.safetensors"));
     const { logits } = await compare({ ...checkpointSide(base), config }, tensors, "");
     expect(logits).toBeLessThanOrEqual(MAX_LOGIT);
   });
