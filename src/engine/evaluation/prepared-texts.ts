@@ -9,7 +9,7 @@ import type { EvaluationInputs } from "./evaluate.ts";
 import { TextTokenizer } from "./tokenizer.ts";
 import type { TokenizerPaths } from "./tokenizer-files.ts";
 
-/** The longest window unless another one is asked for: what 24 GB of memory and patience allow. */
+/** The longest window unless another one is asked for: most models were made for it, and attention takes its square. */
 const MAX_WINDOW = 2_048;
 const DEFAULT_PROMPTS = 8;
 
